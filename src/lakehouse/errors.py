@@ -1,0 +1,145 @@
+"""One hierarchy of errors: every failure is terminal or transient, and says what to do next.
+
+*Terminal* means that the same call fails again until a person changes something; *transient* means that a
+retry can help. Orchestration reads the difference from the exit code and from ``outcome.json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+ErrorClass = Literal["terminal", "transient"]
+
+EXIT_UNEXPECTED = 1
+EXIT_USAGE = 2
+EXIT_TERMINAL = 10
+EXIT_GATE = 11
+EXIT_TRANSIENT = 20
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One difference between what was received and what was expected.
+
+    ``where`` names the place as a reader would look for it: a table and column, or a file and a path in it.
+    """
+
+    where: str
+    received: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: received {self.received}, expected {self.expected}"
+
+
+class LakehouseError(Exception):
+    """Base of all expected failures; ``hint`` is the next step for the person who reads it."""
+
+    code: ClassVar[str] = "LAKEHOUSE_ERROR"
+    error_class: ClassVar[ErrorClass] = "terminal"
+    exit_code: ClassVar[int] = EXIT_TERMINAL
+
+    def __init__(self, message: str, *, hint: str = "", violations: tuple[Violation, ...] = ()) -> None:
+        self.violations = violations
+        self.hint = hint
+        if violations:
+            message = "\n".join([message, *(f"  - {violation}" for violation in violations)])
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class TerminalError(LakehouseError):
+    """Repeating the call cannot help."""
+
+
+class TransientError(LakehouseError):
+    """Repeating the call can help."""
+
+    code = "TRANSIENT"
+    error_class = "transient"
+    exit_code = EXIT_TRANSIENT
+
+
+class UsageError(TerminalError):
+    """The command line was wrong."""
+
+    code = "USAGE"
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(TerminalError):
+    """A setting is missing, unknown or of the wrong form."""
+
+    code = "CONFIG"
+    exit_code = EXIT_USAGE
+
+
+class ContractError(TerminalError):
+    """A contract file is invalid, or a live table differs from its contract in a way that needs a decision."""
+
+    code = "CONTRACT_INVALID"
+
+
+class ContractViolation(TerminalError):
+    """A whole batch breaks its contract (a column missing, or of another type throughout). Nothing was written."""
+
+    code = "CONTRACT_VIOLATION"
+
+
+class CredentialsError(TerminalError):
+    """A source refused our credentials, or the secret lacks a field."""
+
+    code = "CREDENTIALS"
+
+
+class SourceError(TerminalError):
+    """A source answered in a way that its documentation does not allow, or refused the request for good."""
+
+    code = "SOURCE"
+
+
+class SourceUnavailable(TransientError):
+    """A source did not answer, or asked us to come back later."""
+
+    code = "SOURCE_UNAVAILABLE"
+
+
+class LandingConflict(TerminalError):
+    """Landing files do not match their manifest."""
+
+    code = "LANDING_CORRUPT"
+
+
+class LedgerImbalance(TerminalError):
+    """Rows read do not equal rows accounted for."""
+
+    code = "LEDGER_IMBALANCE"
+
+
+class GateFailed(TerminalError):
+    """A quality gate refused data. Nothing after it may run."""
+
+    code = "GATE_FAILED"
+    exit_code = EXIT_GATE
+
+
+class NotCertified(TerminalError):
+    """Data was asked for that no passing verdict covers."""
+
+    code = "NOT_CERTIFIED"
+
+
+class CommitConflict(TransientError):
+    """Another writer committed first; Delta kept the table whole."""
+
+    code = "COMMIT_CONFLICT"
+
+
+class StorageUnsafe(TerminalError):
+    """The object store does not refuse to create a key twice, so commits could be lost."""
+
+    code = "STORAGE_UNSAFE"

@@ -1,0 +1,205 @@
+"""Settings: one YAML file an environment, ``${NAME}`` taken from the process environment, unknown keys refused.
+
+No secret is ever a setting: ``secret`` fields name an entry in Secrets Manager.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from lakehouse import store
+from lakehouse.errors import ConfigError, Violation
+
+S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^/]+)*$")]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/]+")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HubSpotSettings(_Frozen):
+    """HubSpot CRM v3. ``endpoint`` replaces the API's host where a local double answers."""
+
+    secret: str
+    endpoint: HttpUrl | None = None
+    page_size: int = Field(100, ge=1, le=200)
+    overlap_minutes: int = Field(10, ge=0, description="index lag of the search API: this much is read again")
+
+
+class SalesforceSettings(_Frozen):
+    """Salesforce REST. ``endpoint`` leads login and REST calls to a local double."""
+
+    secret: str
+    endpoint: HttpUrl | None = None
+    auth: Literal["client_credentials", "password"] = "client_credentials"
+    api_version: str = "62.0"
+    overlap_minutes: int = Field(10, ge=0)
+
+
+class SnowflakeSettings(_Frozen):
+    """Snowflake orders. ``host``, ``port`` and ``protocol`` lead the connector to a local double."""
+
+    secret: str
+    table: str = "SALES.PUBLIC.ORDERS"
+    host: str | None = None
+    port: int | None = None
+    protocol: Literal["http", "https"] = "https"
+    overlap_minutes: int = Field(60, ge=0)
+    network_timeout_seconds: int = Field(120, ge=1)
+
+
+class VendorSettings(_Frozen):
+    """Shipment files that a vendor puts into ``inbox_uri``."""
+
+    inbox_uri: S3Uri
+
+
+class FxSourceSettings(_Frozen):
+    """ECB euro reference rates."""
+
+    daily_url: HttpUrl
+    history_url: HttpUrl
+
+
+class KafkaSettings(_Frozen):
+    """The order topic. ``mode`` batch reads a bounded range a run; stream is fed by a job of its own."""
+
+    secret: str
+    topic: str = "orders_events"
+    mode: Literal["batch", "stream"] = "batch"
+    security_protocol: Literal["SASL_SSL", "SASL_PLAINTEXT"] = "SASL_SSL"
+
+
+class SourceSettings(_Frozen):
+    hubspot: HubSpotSettings
+    salesforce: SalesforceSettings
+    snowflake: SnowflakeSettings
+    vendor: VendorSettings
+    fx: FxSourceSettings
+    kafka: KafkaSettings
+
+
+class FxRules(_Frozen):
+    """How long a rate may be carried forward, and how long a late rate still re-prices an order (days)."""
+
+    max_staleness_days: int = Field(5, ge=0)
+    restate_days: int = Field(35, ge=0)
+
+
+class OpenLineageSettings(_Frozen):
+    """Where lineage events go: objects in the lake, an HTTP endpoint (Marquez), or nowhere."""
+
+    transport: Literal["file", "http", "none"] = "file"
+    url: HttpUrl | None = None
+    namespace: str = "lakehouse"
+
+
+class MetricsSettings(_Frozen):
+    namespace: str = "Lakehouse"
+    enabled: bool = True
+
+
+class Prices(_Frozen):
+    """USD an hour of EMR Serverless in ``region`` on ``as_of``; used to state the cost of a run."""
+
+    region: str
+    as_of: str
+    vcpu_hour: Decimal
+    memory_gb_hour: Decimal
+    storage_gb_hour: Decimal
+
+
+class GlueSettings(_Frozen):
+    """Glue database of each layer."""
+
+    bronze: str = "lakehouse_bronze"
+    silver: str = "lakehouse_silver"
+    gold: str = "lakehouse_gold"
+    ops: str = "lakehouse_ops"
+
+
+class AthenaSettings(_Frozen):
+    workgroup: str = "lakehouse"
+
+
+class Settings(_Frozen):
+    """Everything that differs between environments."""
+
+    environment: Literal["local", "dev", "prod"]
+    region: str
+    lake_uri: S3Uri
+    emr_application_id: str | None = None
+    sources: SourceSettings
+    fx: FxRules = FxRules()
+    glue: GlueSettings = GlueSettings()
+    athena: AthenaSettings = AthenaSettings()
+    openlineage: OpenLineageSettings = OpenLineageSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    prices: Prices
+    dq_thresholds: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+
+    def table_uri(self, name: str) -> str:
+        """Location of a table by its dotted name, e.g. ``silver.orders``."""
+        layer, table = name.split(".")
+        return f"{self.lake_uri}/{layer}/{table}"
+
+
+_VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+
+
+def expand(text: str, environment: dict[str, str], where: str) -> str:
+    """Replace every ``${NAME}``; all missing names in one ConfigError."""
+    missing = sorted({name for name in _VARIABLE.findall(text) if not environment.get(name)})
+    if missing:
+        raise ConfigError(
+            f"{where} needs environment variables that are not set",
+            violations=tuple(Violation(f"${{{name}}}", "nothing", "a value") for name in missing),
+            hint="set them for the job (spark.emr-serverless.driverEnv.NAME on EMR; `make local-up` sets them locally)",
+        )
+    return _VARIABLE.sub(lambda match: environment[match.group(1)], text)
+
+
+def _read(location: str) -> str | None:
+    if location.startswith("s3://"):
+        body = store.get(location)
+        return None if body is None else body.decode()
+    path = Path(location)
+    return path.read_text() if path.exists() else None
+
+
+def load_settings(location: str) -> Settings:
+    """Read settings from a path or ``s3://`` URI; ``dq_thresholds.yaml`` beside it holds threshold overrides.
+
+    Raises ConfigError with every unknown, missing or malformed key at once.
+    """
+    text = _read(location)
+    if text is None:
+        raise ConfigError(f"received --config {location}, expected a readable settings file")
+    values = yaml.safe_load(expand(text, dict(os.environ), location))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{location}: received {type(values).__name__}, expected a mapping of settings")
+    thresholds = _read(re.sub(r"[^/]+$", "dq_thresholds.yaml", location))
+    if thresholds is not None:
+        values["dq_thresholds"] = yaml.safe_load(thresholds) or {}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{location} does not hold valid settings",
+            violations=tuple(
+                Violation(
+                    ".".join(str(part) for part in item["loc"]),
+                    "nothing" if item["type"] == "missing" else repr(item["input"]),
+                    item["msg"],
+                )
+                for item in error.errors()
+            ),
+        ) from None

@@ -1,0 +1,91 @@
+"""Small objects on S3: manifests, verdicts, outcomes. The only module that talks to S3 without Spark."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from lakehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an ``s3://`` URI. Raises ConfigError for anything else."""
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ConfigError(f"received the location {uri!r}, expected s3://bucket/key")
+    return parts.netloc, parts.path.lstrip("/")
+
+
+@functools.cache
+def client() -> S3Client:
+    """One S3 client a process; endpoint, Region and credentials come from the environment as boto3 reads them."""
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16))
+
+
+def get(uri: str) -> bytes | None:
+    """The object's bytes, or None where there is no such key."""
+    bucket, key = split(uri)
+    try:
+        return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+            return None
+        raise
+
+
+def put(uri: str, body: bytes, *, content_type: str = "application/json") -> None:
+    """Write, replacing what is there."""
+    bucket, key = split(uri)
+    client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+
+
+def put_if_absent(uri: str, body: bytes, *, content_type: str = "application/json") -> bool:
+    """Create the object; False where the key exists already (S3 conditional write, If-None-Match: *)."""
+    bucket, key = split(uri)
+    try:
+        client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
+            # After a lost answer the SDK repeats the call: a refusal may then speak of our own first try.
+            return get(uri) == body
+        raise
+    return True
+
+
+def keys(prefix_uri: str) -> Iterator[str]:
+    """URIs below a prefix, in the order of their keys."""
+    bucket, prefix = split(prefix_uri)
+    for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", []):
+            yield f"s3://{bucket}/{item['Key']}"
+
+
+def get_many(uris: list[str]) -> list[bytes]:
+    """The bytes of many small objects, read side by side, in the order given; a key gone meanwhile is left out."""
+    if not uris:
+        return []
+    with ThreadPoolExecutor(max_workers=min(16, len(uris))) as pool:
+        return [body for body in pool.map(get, uris) if body is not None]
+
+
+def upload(uri: str, path: str) -> None:
+    """Copy a local file to S3 (multipart where it is large)."""
+    bucket, key = split(uri)
+    client().upload_file(path, bucket, key)
+
+
+def copy(source_uri: str, target_uri: str) -> None:
+    """Copy an object within S3."""
+    source_bucket, source_key = split(source_uri)
+    bucket, key = split(target_uri)
+    client().copy({"Bucket": source_bucket, "Key": source_key}, bucket, key)
