@@ -1,0 +1,231 @@
+"""Verdicts: what a gate said about a table, kept as JSON, and what a table's verdicts together certify.
+
+A verdict is an object at ``gold/quality/<layer>.<table>/<time>-<id>.json``, created once and never changed.
+``certification`` folds a table's verdicts, in the order of their time, into the one answer that everything
+downstream asks for: which version may be read, which runs in it count, and from where the next run goes on.
+Nothing else (commit metadata, table history) is consulted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from lakehouse import store
+from lakehouse.errors import NotCertified, TransientError
+from lakehouse.settings import Settings
+
+Outcome = Literal["passed", "warned", "failed"]
+Action = Literal["judge", "recertify", "discard"]
+Severity = Literal["critical", "warning"]
+
+
+class _Frozen(BaseModel):
+    # Verdicts are history: a release must be able to read what a newer one wrote.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CertifiedRun(_Frozen):
+    """A run that a verdict speaks of; ``window_to`` and ``state`` come from its landing manifest."""
+
+    run_id: str
+    window_to: AwareDatetime | None = None
+    state: dict[str, Any] = Field(default_factory=dict)
+
+
+class VerdictInput(_Frozen):
+    """One Bronze table as a Silver version contains it."""
+
+    table_id: str
+    version: int
+    run_ids: tuple[str, ...]
+
+
+class RuleResult(_Frozen):
+    """One rule's answer. ``sample`` holds failing rows as text, personal columns masked."""
+
+    name: str
+    severity: Severity
+    passed: bool
+    observed: str
+    expected: str
+    message: str = ""
+    sample: tuple[dict[str, str], ...] = ()
+    hint: str = ""
+
+
+class Verdict(_Frozen):
+    """What a gate, or a person through a recovery command, said about one version of one table.
+
+    ``run_id`` is the run that judged. ``certified_runs`` are the runs spoken of: Bronze, the run judged; Silver, the
+    Bronze runs now contained. ``table_id`` and ``version`` are None only where there was no table to judge.
+
+    ``action``: *judge* is the gate; *recertify* is a person who takes a refused run in after all; *discard* takes
+    ``certified_runs`` (and, in Silver, the ``inputs`` named) out again. Whatever the action, a passing verdict
+    certifies its version.
+    """
+
+    verdict_id: str
+    table: str
+    layer: Literal["bronze", "silver", "gold"]
+    run_id: str
+    table_id: str | None
+    version: int | None
+    outcome: Outcome
+    action: Action = "judge"
+    certified_runs: tuple[CertifiedRun, ...] = ()
+    inputs: dict[str, VerdictInput] = Field(default_factory=dict)
+    contract_version: str
+    contract_hash: str
+    rules_hash: str
+    rules: tuple[RuleResult, ...]
+    created_at: AwareDatetime
+
+    @property
+    def passing(self) -> bool:
+        return self.outcome != "failed"
+
+    @property
+    def failures(self) -> tuple[RuleResult, ...]:
+        """Critical rules that did not hold."""
+        return tuple(rule for rule in self.rules if not rule.passed and rule.severity == "critical")
+
+
+def outcome_of(rules: Iterable[RuleResult]) -> Outcome:
+    """Failed where a critical rule does not hold, warned where only warnings do not."""
+    broken = {rule.severity for rule in rules if not rule.passed}
+    return "failed" if "critical" in broken else "warned" if broken else "passed"
+
+
+def verdicts_uri(settings: Settings, table: str) -> str:
+    """Folder of a table's verdicts."""
+    return f"{settings.lake_uri}/gold/quality/{table}"
+
+
+def verdict_uri(settings: Settings, verdict: Verdict) -> str:
+    """Location of one verdict: a function of its content, so that it can be found again."""
+    stamp = verdict.created_at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return f"{verdicts_uri(settings, verdict.table)}/{stamp}-{verdict.verdict_id[:8]}.json"
+
+
+def write(settings: Settings, verdict: Verdict) -> str:
+    """Create the verdict's object and return its URI. Raises TransientError where its name is taken."""
+    uri = verdict_uri(settings, verdict)
+    if not store.put_if_absent(uri, verdict.model_dump_json(indent=1).encode()):
+        raise TransientError(
+            f"{verdict.table}: received another verdict at {uri}, expected that name to be free",
+            hint="judge again; nothing was written",
+        )
+    return uri
+
+
+def read(settings: Settings, uris: Sequence[str]) -> list[Verdict]:
+    """Verdicts by their locations, ordered by time."""
+    return _ordered([Verdict.model_validate_json(body) for body in store.get_many(list(uris))])
+
+
+def read_all(settings: Settings, table: str) -> list[Verdict]:
+    """Every verdict of a table, ordered by time."""
+    return read(
+        settings, [uri for uri in store.keys(f"{verdicts_uri(settings, table)}/") if uri.endswith(".json")]
+    )
+
+
+class Certification(_Frozen):
+    """What the verdicts of one table certify. ``version`` is None where nothing is.
+
+    ``run_ids``: runs whose rows count. ``passed``: runs that left a passing verdict (in Silver these are promoting
+    runs, while ``run_ids`` are the Bronze runs contained). ``watermark``: newest window end among ``run_ids``.
+    ``states``: their non-empty states in the order in which they were first certified. ``merged``: Silver only,
+    Bronze table to the Bronze runs contained.
+    """
+
+    table: str
+    table_id: str | None
+    version: int | None
+    run_ids: frozenset[str]
+    passed: frozenset[str]
+    watermark: datetime | None
+    states: tuple[dict[str, Any], ...]
+    merged: dict[str, frozenset[str]]
+    latest: dict[str, Verdict]
+
+    def require(self, run_id: str) -> None:
+        """Raise NotCertified unless a passing verdict of this run counts."""
+        if run_id in self.passed:
+            return
+        raise NotCertified(
+            f"{self.table}: run {run_id} is not certified: {self._found(run_id)}", hint=self._hint(run_id)
+        )
+
+    def _found(self, run_id: str) -> str:
+        verdict = self.latest.get(run_id)
+        if verdict is None:
+            return "received no verdict of this run, expected a passing one"
+        when = f"at {verdict.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        if verdict.action == "discard":
+            return f"it was discarded {when}"
+        if not verdict.passing:
+            broken = ", ".join(f"{rule.name} (observed {rule.observed})" for rule in verdict.failures)
+            return f"received a failed verdict {when}: {broken}"
+        return f"its verdict {when} speaks of a table that has been recreated since (id {verdict.table_id})"
+
+    def _hint(self, run_id: str) -> str:
+        layer = self.table.split(".")[0]
+        if run_id not in self.latest:
+            return f"run dq_check_{layer} --run-id {run_id} first"
+        return (
+            f"see `scripts/run_ge_checks.py --layer {layer} --table {self.table.split('.')[1]} --run-id {run_id}`, then "
+            "correct the source and start a new run, which extracts the same window again"
+        )
+
+
+def certification(table: str, verdicts: Sequence[Verdict], table_id: str | None) -> Certification:
+    """Fold a table's verdicts; those about another table id than the live one (None: no table) do not count.
+
+    The order of ``verdicts`` does not matter. A failed verdict takes nothing back: what passed once stays
+    certified until it is discarded.
+    """
+    runs: dict[str, CertifiedRun] = {}
+    merged: dict[str, set[str]] = {}
+    passed: set[str] = set()
+    latest: dict[str, Verdict] = {}
+    version: int | None = None
+    for verdict in _ordered(verdicts):
+        spoken_of = {run.run_id for run in verdict.certified_runs}
+        latest.update(
+            dict.fromkeys({verdict.run_id} | (spoken_of if verdict.layer == "bronze" else set()), verdict)
+        )
+        if not verdict.passing or table_id is None or verdict.table_id != table_id:
+            continue
+        version = verdict.version
+        if verdict.action == "discard":
+            for run_id in spoken_of:
+                runs.pop(run_id, None)
+            for name, source in verdict.inputs.items():
+                merged.get(name, set()).difference_update(source.run_ids)
+            passed -= spoken_of
+            continue
+        runs.update({run.run_id: run for run in verdict.certified_runs})
+        for name, source in verdict.inputs.items():
+            merged.setdefault(name, set()).update(source.run_ids)
+        passed |= {verdict.run_id} if verdict.layer != "bronze" else spoken_of
+    ends = [run.window_to for run in runs.values() if run.window_to is not None]
+    return Certification(
+        table=table,
+        table_id=table_id,
+        version=version,
+        run_ids=frozenset(runs),
+        passed=frozenset(passed),
+        watermark=max(ends, default=None),
+        states=tuple(run.state for run in runs.values() if run.state),
+        merged={name: frozenset(run_ids) for name, run_ids in merged.items()},
+        latest=latest,
+    )
+
+
+def _ordered(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    return sorted(verdicts, key=lambda verdict: (verdict.created_at, verdict.verdict_id))
