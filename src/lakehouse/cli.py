@@ -1,0 +1,147 @@
+"""The shell around every job: arguments, settings, session, story, ``outcome.json``, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError
+from lakehouse.observe import logs
+from lakehouse.observe.outcome import Failure, Outcome, Parent, write
+from lakehouse.runs import new_run_id, run_time
+from lakehouse.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger("lakehouse.cli")
+
+
+@dataclass
+class Job:
+    """One execution of one job. ``spark`` starts with its first use."""
+
+    name: str
+    settings: Settings
+    run_id: str
+    outcome: Outcome
+    arguments: argparse.Namespace
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        from lakehouse.session import spark_session
+
+        return spark_session(f"{self.name}:{self.run_id}", self.settings.lake_uri)
+
+
+def parser(job: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that every job takes."""
+    result = argparse.ArgumentParser(prog=f"jobs/{job}.py", description=description)
+    result.add_argument(
+        "--config",
+        default=os.environ.get("LAKEHOUSE_CONFIG"),
+        required="LAKEHOUSE_CONFIG" not in os.environ,
+        help="settings file, a path or s3:// URI (default: $LAKEHOUSE_CONFIG)",
+    )
+    result.add_argument("--run-id", help="run to belong to, YYYYMMDDTHHMMSSZ-<uuid> (default: a new run)")
+    airflow = result.add_argument_group("given by Airflow, for lineage")
+    airflow.add_argument("--airflow-dag-id")
+    airflow.add_argument("--airflow-run-id")
+    airflow.add_argument("--airflow-task-id")
+    airflow.add_argument("--airflow-try", type=int, default=1)
+    return result
+
+
+def main(
+    job: str,
+    story: Callable[[Job], None],
+    description: str,
+    *,
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Run a story as a job and leave the process with its exit code.
+
+    Expected failures print one message and a next step, never a stack trace; unexpected ones are logged whole.
+    """
+    arguments = parser(job, description)
+    if options is not None:
+        options(arguments)
+    sys.exit(run(job, story, arguments.parse_args(argv)))
+
+
+def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -> int:
+    """Run a story; returns the exit code. The outcome is written whatever happens, last."""
+    started_at = datetime.now(UTC)
+    try:
+        run_id = arguments.run_id or new_run_id(started_at)
+        run_time(run_id)
+        settings = load_settings(arguments.config)
+    except LakehouseError as error:
+        _tell(job, error)
+        return error.exit_code
+    logs.configure(run_id=run_id, job=job)
+    outcome = Outcome(job=job, run_id=run_id, started_at=started_at, parent=_parent(arguments))
+    context = Job(job, settings, run_id, outcome, arguments)
+    exit_code = 0
+    try:
+        story(context)
+        outcome.status = "succeeded"
+    except Exception as error:
+        outcome.status = "failed"
+        outcome.error, exit_code = _failure(error)
+        if isinstance(error, LakehouseError):
+            _tell(job, error)
+        else:
+            log.exception("unexpected failure")
+    outcome.finished_at = datetime.now(UTC)
+    outcome.seconds = round((outcome.finished_at - started_at).total_seconds(), 3)
+    uri = write(settings, outcome)
+    log.info("%s after %.1f s; outcome: %s", outcome.status, outcome.seconds, uri)
+    return exit_code
+
+
+def _failure(error: Exception) -> tuple[Failure, int]:
+    if isinstance(error, LakehouseError):
+        return (
+            Failure(error_class=error.error_class, code=error.code, message=error.message, hint=error.hint),
+            error.exit_code,
+        )
+    # AWS itself out of reach or throttling, and anything nobody foresaw: a retry may help and can do no harm,
+    # since every write is idempotent.
+    code = "AWS" if isinstance(error, BotoCoreError | ClientError) else "UNEXPECTED"
+    return (
+        Failure(
+            error_class="transient",
+            code=code,
+            message=f"{type(error).__name__}: {str(error)[:2000]}",
+            hint="see the job's stderr log for the stack trace",
+        ),
+        EXIT_UNEXPECTED,
+    )
+
+
+def _parent(arguments: argparse.Namespace) -> Parent | None:
+    if arguments.airflow_dag_id is None:
+        return None
+    return Parent(
+        dag_id=arguments.airflow_dag_id,
+        run_id=arguments.airflow_run_id,
+        task_id=arguments.airflow_task_id,
+        try_number=arguments.airflow_try,
+    )
+
+
+def _tell(job: str, error: LakehouseError) -> None:
+    print(f"{job}: {error.code} ({error.error_class}): {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"What to do: {error.hint}", file=sys.stderr)

@@ -1,0 +1,62 @@
+"""Reading Delta tables by location and version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.errors import NotCertified
+
+
+@dataclass(frozen=True)
+class TableHead:
+    """A table's identity (Delta's metadata id, new when a table is recreated) and its newest version."""
+
+    table_id: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit and Delta's own metrics of it."""
+
+    version: int
+    metrics: dict[str, str]
+
+    def metric(self, name: str) -> int:
+        return int(self.metrics.get(name, "0"))
+
+
+def exists(spark: SparkSession, uri: str) -> bool:
+    """Whether a Delta table is at the location."""
+    return DeltaTable.isDeltaTable(spark, uri)
+
+
+def head(spark: SparkSession, uri: str) -> TableHead:
+    """Identity and newest version of the table at a location. Raises NotCertified where there is no table."""
+    if not exists(spark, uri):
+        raise NotCertified(
+            f"received no Delta table at {uri}, expected one", hint="run apply_contracts, which creates every table"
+        )
+    table = DeltaTable.forPath(spark, uri)
+    table_id = table.detail().select("id").head()
+    version = table.history(1).select("version").head()
+    assert table_id is not None and version is not None  # a Delta table has metadata and at least one commit
+    return TableHead(table_id=table_id["id"], version=version["version"])
+
+
+def commit_tagged(spark: SparkSession, uri: str, tag: str) -> Commit | None:
+    """The newest of the last 50 commits that carries ``tag`` as its user metadata: right after a write, our own."""
+    history = DeltaTable.forPath(spark, uri).history(50).select("version", "operationMetrics", "userMetadata")
+    row = history.where(history.userMetadata == tag).orderBy("version", ascending=False).head()
+    return None if row is None else Commit(version=row["version"], metrics=dict(row["operationMetrics"] or {}))
+
+
+def read(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
+    """The table at a location, at a version or its newest."""
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(uri)

@@ -1,0 +1,115 @@
+"""outcome.json: what a job leaves behind for the operator, the gates, the ledger and the person on call."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lakehouse import store
+from lakehouse.errors import ErrorClass
+from lakehouse.settings import Settings
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class LedgerCounts(_Model):
+    """The fields of observe.ledger.Ledger."""
+
+    read: int
+    generated: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    superseded: int = 0
+    conflicts: int = 0
+
+
+class InputVersion(_Model):
+    """A version of an input table, and which of its runs were read."""
+
+    table: str
+    table_id: str
+    version: int
+    run_ids: tuple[str, ...] = ()
+
+
+class TableOutcome(_Model):
+    """What happened to one table. ``rules`` counts the rows that broke each row rule."""
+
+    table: str
+    ledger: LedgerCounts | None = None
+    version: int | None = None
+    table_id: str | None = None
+    inputs: tuple[InputVersion, ...] = ()
+    rules: dict[str, int] = {}
+    facts: dict[str, int] = {}
+
+
+class VerdictReference(_Model):
+    table: str
+    outcome: Literal["passed", "warned", "failed"]
+    uri: str
+
+
+class Failure(_Model):
+    error_class: ErrorClass
+    code: str
+    message: str
+    hint: str
+
+
+class Parent(_Model):
+    """The Airflow task try that started the job."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    try_number: int
+
+
+class Outcome(_Model):
+    """Filled while a job runs, written last. A later try of the same run replaces it."""
+
+    job: str
+    run_id: str
+    status: Literal["running", "succeeded", "failed"] = "running"
+    started_at: datetime
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    error: Failure | None = None
+    tables: list[TableOutcome] = []
+    verdicts: list[VerdictReference] = []
+    notes: list[str] = []
+    parent: Parent | None = None
+    emr_job_run_id: str | None = None
+
+
+def outcome_uri(settings: Settings, run_id: str, job: str) -> str:
+    return f"{settings.lake_uri}/runs/{run_id}/{job}/outcome.json"
+
+
+def write(settings: Settings, outcome: Outcome) -> str:
+    """Write an outcome; returns where."""
+    uri = outcome_uri(settings, outcome.run_id, outcome.job)
+    store.put(uri, outcome.model_dump_json(indent=1).encode())
+    return uri
+
+
+def read(settings: Settings, run_id: str, job: str) -> Outcome | None:
+    """The last outcome of a job in a run, or None where it left none."""
+    body = store.get(outcome_uri(settings, run_id, job))
+    return None if body is None else Outcome.model_validate_json(body)
+
+
+def read_run(settings: Settings, run_id: str) -> list[Outcome]:
+    """All outcomes of a run, in the order they started."""
+    uris = [uri for uri in store.keys(f"{settings.lake_uri}/runs/{run_id}/") if uri.endswith("/outcome.json")]
+    return sorted(
+        (Outcome.model_validate_json(body) for body in store.get_many(uris)), key=lambda outcome: outcome.started_at
+    )
