@@ -1,0 +1,52 @@
+"""The values that differ from one environment to the next, by name.
+
+A name is looked up as an environment variable first (MWAA's startup script, the local stack) and as an Airflow
+Variable second (which may itself be backed by Secrets Manager). Templates ask for them at run time, so a DAG file
+needs none of them to be imported.
+"""
+
+from __future__ import annotations
+
+import os
+
+from airflow.exceptions import AirflowFailException
+
+#: Every name a DAG may ask for, with what it means; a missing one is explained with these words.
+KNOWN = {
+    "LAKE_BUCKET": "the bucket of the lake (Bronze, Silver, Gold, landing, run outcomes), without s3://",
+    "CODE_BUCKET": "the bucket with jobs/, lib/lakehouse.zip, jars/ and config/, without s3://",
+    "LAKEHOUSE_CONFIG": "the s3:// address of the jobs' configuration, e.g. s3://<code bucket>/config/prod.yaml",
+    "EMR_APPLICATION_ID": "the id of the EMR Serverless application that runs the jobs",
+    "EMR_EXECUTION_ROLE_ARN": "the role the jobs run as",
+    "EMR_LOG_URI": "where EMR writes the jobs' logs (default s3://<LAKE_BUCKET>/logs/emr/)",
+    "EMR_PYTHON_ARCHIVE": "the s3:// address of the packed Python environment, when the image lacks the libraries",
+    "ALERT_TOPIC_ARN": "the SNS topic that hears of failed tasks and runs",
+}
+
+
+def find(name: str) -> str | None:
+    """The value of a setting, or None where neither the environment nor a Variable has it."""
+    if name not in KNOWN:
+        raise AirflowFailException(f"No setting is called {name}; there are {', '.join(sorted(KNOWN))}.")
+    if value := os.environ.get(name):
+        return value
+    from airflow.sdk import Variable
+
+    value = Variable.get(name, default=None)
+    return str(value) if value else None
+
+
+def require(name: str) -> str:
+    """The value of a setting; a missing one fails the task at once, since no retry would bring it."""
+    value = find(name)
+    if value is None:
+        raise AirflowFailException(
+            f"Setting {name} is missing: {KNOWN[name]}. Set the Airflow Variable {name} "
+            f"(airflow variables set {name} <value>) or the environment variable of that name, then clear this task."
+        )
+    return value
+
+
+def log_uri() -> str:
+    """Where EMR writes job logs, with a trailing slash."""
+    return (find("EMR_LOG_URI") or f"s3://{require('LAKE_BUCKET')}/logs/emr").rstrip("/") + "/"

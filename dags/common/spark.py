@@ -1,0 +1,97 @@
+"""What a submission tells Spark, built in one place from the files of emr_configs/.
+
+Static properties travel as configurationOverrides (a value may hold spaces there), what differs from one
+environment to the next as sparkSubmitParameters, which are templates.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from functools import cache
+from pathlib import Path
+
+from common import settings
+
+DAGS = Path(__file__).resolve().parents[1]
+#: Later files win. Both are read by every run, production and local.
+PROPERTY_FILES = ("spark-defaults.conf", "delta-core.conf")
+#: EMR Serverless takes at most this many properties of one classification.
+MAX_PROPERTIES = 100
+
+
+def config_dir() -> Path:
+    """emr_configs/: shipped inside the DAGs folder by the deployment, beside it in a clone."""
+    for folder in (DAGS / "emr_configs", DAGS.parent / "emr_configs"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"emr_configs/ is neither in {DAGS} nor beside it: the deployment copies it into the DAGs folder, "
+        "because DAGs read only what is shipped with them."
+    )
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    """A spark-defaults file: `key value` or `key=value` per line, # for comments."""
+    properties = {}
+    for line in text.splitlines():
+        line = line.strip()
+        if line and not line.startswith("#"):
+            key, _, value = re.sub(r"\s*[=\s]\s*", "=", line, count=1).partition("=")
+            properties[key] = value.strip()
+    return properties
+
+
+@cache
+def spark_properties() -> dict[str, str]:
+    """The properties of every job but spark.jars, which --jars would replace (see `jars`)."""
+    properties: dict[str, str] = {}
+    for name in PROPERTY_FILES:
+        properties |= parse_properties((config_dir() / name).read_text(encoding="utf-8"))
+    properties.pop("spark.jars", None)
+    if len(properties) > MAX_PROPERTIES:
+        raise ValueError(f"{len(properties)} Spark properties; EMR Serverless takes at most {MAX_PROPERTIES}.")
+    return properties
+
+
+@cache
+def base_jars() -> tuple[str, ...]:
+    """The spark.jars of the property files: what every job needs on its class path."""
+    jars = ""
+    for name in PROPERTY_FILES:
+        text = (config_dir() / name).read_text(encoding="utf-8")
+        jars = parse_properties(text).get("spark.jars", jars)
+    return tuple(jar for jar in jars.split(",") if jar)
+
+
+@cache
+def manifest_jars(configuration: str) -> tuple[str, ...]:
+    """The file names of one configuration of the jars manifest, as they lie in s3://CODE_BUCKET/jars/<it>/."""
+    manifest = ET.parse(config_dir() / "jars.xml").getroot()
+    jars = tuple(
+        f"{dependency.get('name')}-{dependency.get('rev')}.jar"
+        for dependency in manifest.iter("dependency")
+        if (dependency.get("conf") or "").split("->")[0] == configuration
+    )
+    if not jars:
+        raise ValueError(f"emr_configs/jars.xml has no jar for the configuration {configuration!r}.")
+    return jars
+
+
+def submit_parameters(jar_sets: tuple[str, ...] = ()) -> str:
+    """sparkSubmitParameters of a job; called by the template when a task runs."""
+    code = f"s3://{settings.require('CODE_BUCKET')}"
+    parameters = ["--py-files", f"{code}/lib/lakehouse.zip"]
+    jars = [*base_jars(), *(f"{code}/jars/{name}/{jar}" for name in jar_sets for jar in manifest_jars(name))]
+    if jars:
+        parameters += ["--jars", ",".join(jars)]
+    if archive := settings.find("EMR_PYTHON_ARCHIVE"):
+        python = "./environment/bin/python"
+        for key, value in {
+            "spark.archives": f"{archive}#environment",
+            "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": python,
+            "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": python,
+            "spark.executorEnv.PYSPARK_PYTHON": python,
+        }.items():
+            parameters += ["--conf", f"{key}={value}"]
+    return " ".join(parameters)
