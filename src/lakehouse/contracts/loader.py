@@ -21,7 +21,6 @@ from lakehouse.contracts.model import (
     Classification,
     Column,
     Contract,
-    LandingFormat,
     Layer,
     OnFailure,
     Retention,
@@ -326,18 +325,12 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
     custom = schema.pairs(
         "customProperties",
         (
-            "landingFormat",
             "maxRejectedShare",
             "zorderBy",
             "orderBy",
             "sourceRanks",
             "deletionVectors",
         ),
-    )
-    landing_format = (
-        cast("LandingFormat", custom.choice("landingFormat", get_args(LandingFormat)))
-        if layer == "bronze" or "landingFormat" in custom.values
-        else None
     )
     rejected_share = custom.share("maxRejectedShare", 0.0)
     zorder_by, order_by = custom.texts("zorderBy", ()), custom.texts("orderBy", ())
@@ -350,7 +343,7 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
     for column in set(zorder_by) & set(partition_by):
         custom.fault("zorderBy", column, "columns that the table is not partitioned by")
 
-    row_rules = _derived_rules(columns, layer, landing_format, rejected_share)
+    row_rules = _derived_rules(columns, layer, rejected_share)
     set_rules: list[SetRule] = []
     if "maxRejectedShare" in custom.values:
         set_rules.append(
@@ -373,7 +366,9 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
     seen: set[str] = set()
     for rule_name in [rule.name for rule in row_rules] + [rule.name for rule in set_rules]:
         if rule_name in seen:
-            schema.fault(f"quality[{rule_name}].name", rule_name, "a name that no other rule of the table has")
+            schema.fault(
+                f"quality[{rule_name}].name", rule_name, "a name that no other rule of the table has"
+            )
         seen.add(rule_name)
     schema.done()
 
@@ -409,7 +404,6 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
         zorder_by=zorder_by,
         order_by=order_by,
         source_ranks=source_ranks,
-        landing_format=landing_format,
         deletion_vectors=deletion_vectors,
         row_rules=tuple(row_rules),
         set_rules=tuple(set_rules),
@@ -441,9 +435,7 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
             type=physical,
             logical_type=logical,
             required=node.flag("required"),
-            classification=cast(
-                "Classification", node.choice("classification", get_args(Classification))
-            ),
+            classification=cast("Classification", node.choice("classification", get_args(Classification))),
             description=node.text("description"),
             max_length=max_length,
             source_field=custom.text_or_none("sourceField"),
@@ -497,9 +489,7 @@ def _check_type(node: _Node, physical: str, logical: str) -> None:
         node.fault("logicalType", logical, f"{expected} for {physical}")
 
 
-def _derived_rules(
-    columns: tuple[Column, ...], layer: str, landing_format: LandingFormat | None, rejected_share: float
-) -> list[RowRule]:
+def _derived_rules(columns: tuple[Column, ...], layer: str, rejected_share: float) -> list[RowRule]:
     """Rules that follow from a column's own definition, so that nobody writes them twice."""
     rules: list[RowRule] = []
     for column in columns:
@@ -528,10 +518,10 @@ def _derived_rules(
         name = quote(column.name)
         if column.required:
             add("not_null", f"{name} IS NOT NULL", f"{column.name} must have a value")
-        if column.source_field is not None and landing_format != "parquet" and column.type != "string":
+        if column.source_field is not None and column.type != "string":
             raw = quote(raw_name(column.name))
-            zone = f" (local time of {column.timezone}, neither ambiguous nor skipped)" if column.timezone else ""
             form = f" of the form {column.source_format}" if column.source_format else ""
+            zone = f" in {column.timezone} time" if column.timezone else ""
             add(
                 "parses",
                 f"nullif(trim({raw}), '') IS NULL OR {name} IS NOT NULL",

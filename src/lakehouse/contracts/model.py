@@ -13,7 +13,6 @@ Layer = Literal["bronze", "silver", "gold", "ops"]
 Classification = Literal["public", "internal", "personal"]
 Severity = Literal["critical", "warning"]
 OnFailure = Literal["quarantine", "stop"]
-LandingFormat = Literal["json", "parquet", "kafka"]
 RowRuleKind = Literal["not_null", "parses", "max_length", "one_of", "predicate"]
 SetRuleKind = Literal["unique", "duplicates", "volume", "freshness", "referential", "rejected"]
 
@@ -153,7 +152,6 @@ class Contract:
     zorder_by: tuple[str, ...]
     order_by: tuple[str, ...]
     source_ranks: Mapping[str, int]
-    landing_format: LandingFormat | None
     deletion_vectors: bool
     row_rules: tuple[RowRule, ...]
     set_rules: tuple[SetRule, ...]

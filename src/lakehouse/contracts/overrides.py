@@ -81,7 +81,9 @@ def _changed(
         replaced: dict[str, Any] = {}
         for key, value in values.items():
             if key not in fields:
-                violations.append(Violation(f"{where}.{key}", "an unknown threshold", f"one of {', '.join(fields)}"))
+                violations.append(
+                    Violation(f"{where}.{key}", "an unknown threshold", f"one of {', '.join(fields)}")
+                )
                 continue
             expected = _expected(fields[key], value)
             if expected:

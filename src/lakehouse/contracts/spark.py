@@ -8,15 +8,10 @@ from lakehouse.contracts.model import Contract, quote
 
 
 def schema(contract: Contract) -> StructType:
-    """The table's schema: types, nullability, and each column's description as its comment."""
+    """The table's schema: names, types, nullability. Descriptions stay out of it, so that schemas compare equal."""
     return StructType(
         [
-            StructField(
-                column.name,
-                DataType.fromDDL(column.type),
-                nullable=not column.required,
-                metadata={"comment": column.description},
-            )
+            StructField(column.name, DataType.fromDDL(column.type), nullable=not column.required)
             for column in contract.columns
         ]
     )
@@ -25,13 +20,6 @@ def schema(contract: Contract) -> StructType:
 def ddl(contract: Contract) -> str:
     """The column list of a CREATE TABLE."""
     return ", ".join(
-        f"{quote(column.name)} {column.type.upper()}"
-        f"{' NOT NULL' if column.required else ''} COMMENT {sql_text(column.description)}"
+        f"{quote(column.name)} {column.type}{' NOT NULL' if column.required else ''}"
         for column in contract.columns
     )
-
-
-def sql_text(value: str) -> str:
-    """A Spark SQL string literal."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
