@@ -1,0 +1,655 @@
+"""EMR Serverless made real: applications and job runs as AWS documents them, each job a `spark-submit` of this machine.
+
+Records are JSON files (<state>/emr/applications.json, <state>/emr/jobs/<id>/job.json), written before a call is
+answered and at every change of state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import string
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult, BaseResponse, EmptyResult
+
+from local.aws import emr_process
+from local.aws.emr_process import Attempt, LocaliseError, Objects, Submission
+
+TERMINAL = ("SUCCESS", "FAILED", "CANCELLED")
+RELEASE_LABEL = re.compile(r"^(emr-\d+\.\d+\.\d+(-\d{8}|-latest)?|emr-spark-\d+\.\d+\.\d+([-.][a-z0-9]+)*)$")
+CLIENT_TOKEN = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+DEFAULT_TIMEOUT_MINUTES = 720
+DEFAULT_GRACE_SECONDS = 5.0
+CREATED_BY = "arn:aws:iam::{account}:user/local"
+APPLICATION_SETTINGS = (
+    "initialCapacity", "maximumCapacity", "autoStartConfiguration", "autoStopConfiguration", "networkConfiguration",
+    "architecture", "imageConfiguration", "workerTypeSpecifications", "runtimeConfiguration",
+    "monitoringConfiguration", "diskEncryptionConfiguration", "interactiveConfiguration", "schedulerConfiguration",
+    "identityCenterConfiguration", "jobLevelCostAllocationConfiguration",
+)
+JOB_PARAMETERS = (
+    "executionRoleArn", "executionIamPolicy", "jobDriver", "configurationOverrides", "tags",
+    "executionTimeoutMinutes", "name", "mode", "retryPolicy",
+)
+Record = dict[str, Any]
+
+
+class ValidationException(ServiceException):
+    code = "ValidationException"
+
+
+class ResourceNotFoundException(ServiceException):
+    code = "ResourceNotFoundException"
+
+
+class ConflictException(ServiceException):
+    code = "ConflictException"
+
+
+def _random_id() -> str:
+    return "00" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(14))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a small file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{threading.get_ident()}.part")
+    part.write_text(json.dumps(value, indent=1, sort_keys=True))
+    os.replace(part, path)
+
+
+class EmrServerless:
+    """The service: records, a first-come-first-served queue, and one thread for each running job."""
+
+    def __init__(
+        self, root: Path, objects: Objects, jars: Path, stack_env: Callable[[], dict[str, str]],
+        endpoint: Callable[[], str], concurrency: int = 2, minute_seconds: float = 60.0,
+    ):
+        self.root = root
+        self.objects = objects
+        self.jars = jars
+        self.stack_env = stack_env
+        self.endpoint = endpoint
+        self.concurrency = concurrency
+        self.minute_seconds = minute_seconds
+        self._lock = threading.RLock()
+        self._applications: dict[str, Record] = {}
+        self._jobs: dict[str, Record] = {}
+        self._queue: deque[str] = deque()
+        self._running: dict[str, Attempt | None] = {}
+        self._cancel: dict[str, float] = {}
+        self._stopping = False
+        self.spark_conf_dir = root / "conf"
+        self._write_spark_conf()
+        self._load()
+
+    # -- records -------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._applications = json.loads((self.root / "applications.json").read_text())
+        for path in sorted((self.root / "jobs").glob("*/job.json")):
+            job = json.loads(path.read_text())
+            self._jobs[job["id"]] = job
+            if job["state"] not in TERMINAL:
+                self._bury(job)
+
+    def _bury(self, job: Record) -> None:
+        """A job that was under way when the server died: end what is left of it and say so."""
+        group = job.get("processGroup")
+        if group and _is_ours(group, job["id"]):
+            emr_process.kill_group(group, 1.0)
+        emr_process.clean(self._folder(job))
+        self._change(job, "FAILED", "The local EMR Serverless stopped while the job was running.")
+
+    def _save_applications(self) -> None:
+        write_json(self.root / "applications.json", self._applications)
+
+    def _save(self, job: Record) -> None:
+        write_json(self.root / "jobs" / job["id"] / "job.json", job)
+
+    def _change(self, job: Record, state: str, details: str | None = None, **more: Any) -> None:
+        with self._lock:
+            now = time.time()
+            job["state"] = state
+            if details is not None:
+                job["stateDetails"] = details
+            job["updatedAt"] = now
+            if job["attempts"]:
+                attempt = job["attempts"][-1]
+                attempt |= {"state": state, "stateDetails": job["stateDetails"], "updatedAt": now}
+            if state in TERMINAL:
+                job["endedAt"] = now
+                if job["attempts"]:
+                    job["attempts"][-1]["endedAt"] = now
+            job.update(more)
+            self._save(job)
+
+    def _folder(self, job: Record) -> Path:
+        return self.root / "jobs" / job["id"] / f"attempt-{max(1, len(job['attempts']))}"
+
+    def _write_spark_conf(self) -> None:
+        self.spark_conf_dir.mkdir(parents=True, exist_ok=True)
+        (self.spark_conf_dir / "log4j2.properties").write_text(
+            "rootLogger.level = warn\nrootLogger.appenderRef.stderr.ref = stderr\n"
+            "appender.stderr.type = Console\nappender.stderr.name = stderr\nappender.stderr.target = SYSTEM_ERR\n"
+            "appender.stderr.layout.type = PatternLayout\n"
+            "appender.stderr.layout.pattern = %d{yyyy-MM-dd HH:mm:ss.SSS} %p %c{1}: %m%n%ex\n"
+        )
+
+    # -- applications --------------------------------------------------------------------------------------
+
+    def create_application(self, account: str, region: str, params: Record) -> Record:
+        kind = str(params.get("type") or "").upper()
+        label = params.get("releaseLabel") or ""
+        if kind not in ("SPARK", "HIVE"):
+            raise ValidationException(f"Unsupported engine {params.get('type')}")
+        if not RELEASE_LABEL.match(label):
+            raise ValidationException(
+                f"Type '{kind}' is not supported for release label '{label}' or release label does not exist"
+            )
+        token = params.get("clientToken") or ""
+        with self._lock:
+            for known in self._applications.values():
+                if token and known["clientToken"] == token and known["state"] != "TERMINATED":
+                    if (known.get("name"), known["releaseLabel"]) != (params.get("name"), label):
+                        raise ConflictException("An application with this client token and other parameters exists")
+                    return known
+            id_, now = _random_id(), time.time()
+            app: Record = {
+                "applicationId": id_, "name": params.get("name"), "releaseLabel": label,
+                "type": kind.capitalize(), "clientToken": token, "state": "CREATED", "stateDetails": "",
+                "arn": f"arn:aws:emr-serverless:{region}:{account}:/applications/{id_}",
+                "createdAt": now, "updatedAt": now, "tags": params.get("tags") or {},
+                "architecture": "X86_64", "autoStartConfiguration": {"enabled": True},
+                "autoStopConfiguration": {"enabled": True, "idleTimeoutMinutes": 15},
+            }
+            app |= {k: params[k] for k in APPLICATION_SETTINGS if params.get(k) is not None}
+            self._applications[id_] = app
+            self._save_applications()
+            return app
+
+    def application(self, id_: str) -> Record:
+        app = self._applications.get(id_)
+        if app is None:
+            raise ResourceNotFoundException(f"Application {id_} does not exist")
+        return app
+
+    def applications(self, states: list[str] | None) -> list[Record]:
+        return [a for a in self._applications.values() if not states or a["state"] in states]
+
+    def _in_state(self, id_: str, states: tuple[str, ...]) -> Record:
+        app = self.application(id_)
+        if app["state"] not in states:
+            raise ValidationException(
+                f"Application {id_} must be in one of the following statuses [{', '.join(states)}]. "
+                f"Current status: {app['state']}"
+            )
+        return app
+
+    def _move(self, app: Record, state: str) -> None:
+        app |= {"state": state, "updatedAt": time.time()}
+        self._save_applications()
+
+    def update_application(self, id_: str, params: Record) -> Record:
+        with self._lock:
+            app = self._in_state(id_, ("CREATED", "STOPPED"))
+            if params.get("releaseLabel"):
+                if not RELEASE_LABEL.match(params["releaseLabel"]):
+                    raise ValidationException(f"Release label '{params['releaseLabel']}' does not exist")
+                app["releaseLabel"] = params["releaseLabel"]
+            app |= {k: params[k] for k in APPLICATION_SETTINGS if params.get(k) is not None}
+            app["updatedAt"] = time.time()
+            self._save_applications()
+            return app
+
+    def delete_application(self, id_: str) -> None:
+        with self._lock:
+            self._move(self._in_state(id_, ("CREATED", "STOPPED")), "TERMINATED")
+
+    def start_application(self, id_: str) -> None:
+        with self._lock:
+            self._move(self._in_state(id_, ("CREATED", "STOPPED", "STARTED")), "STARTED")
+
+    def stop_application(self, id_: str) -> None:
+        with self._lock:
+            app = self._in_state(id_, ("STARTED", "STOPPED", "CREATED"))
+            active = [j["id"] for j in self._jobs.values() if j["applicationId"] == id_ and j["state"] not in TERMINAL]
+            if active:
+                raise ValidationException(f"Application {id_} has active job runs: {', '.join(active)}")
+            self._move(app, "STOPPED")
+
+    def tagged(self, arn: str) -> Record:
+        """The application or job run of an ARN."""
+        last = arn.rsplit("/", 1)[-1]
+        record = self._jobs.get(last) if "/jobruns/" in arn else self._applications.get(last)
+        if record is None or record["arn"] != arn:
+            raise ResourceNotFoundException(f"Resource {arn} does not exist")
+        return record
+
+    def set_tags(self, arn: str, add: dict[str, str], remove: list[str]) -> None:
+        with self._lock:
+            record = self.tagged(arn)
+            record["tags"] = {k: v for k, v in (record["tags"] | add).items() if k not in remove}
+            if "/jobruns/" in arn:
+                self._save(record)
+            else:
+                self._save_applications()
+
+    # -- job runs ------------------------------------------------------------------------------------------
+
+    def start_job_run(self, account: str, region: str, app_id: str, params: Record) -> Record:
+        request = {k: params.get(k) for k in JOB_PARAMETERS if params.get(k) is not None}
+        token = params.get("clientToken") or ""
+        if not CLIENT_TOKEN.match(token):
+            raise ValidationException("clientToken must match [A-Za-z0-9._-]{1,64}")
+        with self._lock:
+            app = self.application(app_id)
+            if app["state"] == "TERMINATED":
+                raise ValidationException(f"Application {app_id} is terminated. Cannot start job run.")
+            for known in self._jobs.values():
+                if known["applicationId"] == app_id and known["clientToken"] == token:
+                    if known["request"] != request:
+                        raise ConflictException(
+                            f"Job run {known['id']} was started with this client token and other parameters"
+                        )
+                    return known
+            job = self._new_job(account, region, app, token, request)
+            if not (app.get("autoStartConfiguration") or {}).get("enabled", True) and app["state"] != "STARTED":
+                raise ValidationException(f"Application {app_id} is not started and does not start by itself")
+            if app["state"] != "STARTED":
+                self._move(app, "STARTED")
+            self._jobs[job["id"]] = job
+            self._save(job)
+            self._queue.append(job["id"])
+            self._dispatch()
+            return job
+
+    def _new_job(self, account: str, region: str, app: Record, token: str, request: Record) -> Record:
+        mode = request.get("mode") or "BATCH"
+        minutes = request.get("executionTimeoutMinutes")
+        if not re.match(r"^arn:aws[\w-]*:iam::\d{12}:role/.+", request.get("executionRoleArn") or ""):
+            raise ValidationException("executionRoleArn must be the ARN of an IAM role")
+        if mode not in ("BATCH", "STREAMING"):
+            raise ValidationException(f"Unknown mode {mode}")
+        if minutes is None:
+            minutes = DEFAULT_TIMEOUT_MINUTES if mode == "BATCH" else 0
+        if minutes != 0 and minutes < 5:
+            raise ValidationException("RunTimeout must be at least 5 minutes.")
+        retry = request.get("retryPolicy") or {}
+        if mode == "BATCH" and "maxFailedAttemptsPerHour" in retry:
+            raise ValidationException("maxFailedAttemptsPerHour is not supported for BATCH mode")
+        if not 1 <= int(retry.get("maxAttempts", 1)) <= (10 if mode == "BATCH" else 10**9):
+            raise ValidationException("maxAttempts must be between 1 and 10")
+        driver = (request.get("jobDriver") or {}).get("sparkSubmit")
+        if not driver or not driver.get("entryPoint"):
+            raise ValidationException("jobDriver.sparkSubmit.entryPoint is required; Hive is not available locally")
+        try:
+            Submission.parse(driver)
+        except ValueError as e:
+            raise ValidationException(str(e)) from e
+        id_, now = _random_id(), time.time()
+        return {
+            "id": id_, "applicationId": app["applicationId"], "name": request.get("name"),
+            "arn": f"{app['arn'].replace(region, region)}/jobruns/{id_}",
+            "createdBy": CREATED_BY.format(account=account), "createdAt": now, "updatedAt": now,
+            "state": "SUBMITTED", "stateDetails": "", "releaseLabel": app["releaseLabel"], "type": app["type"],
+            "mode": mode, "executionTimeoutMinutes": minutes, "retryPolicy": retry, "clientToken": token,
+            "request": request, "tags": request.get("tags") or {}, "attempts": [],
+            "totalExecutionDurationSeconds": 0,
+        }
+
+    def job(self, app_id: str, id_: str) -> Record:
+        self.application(app_id)
+        job = self._jobs.get(id_)
+        if job is None or job["applicationId"] != app_id:
+            raise ResourceNotFoundException(f"JobRun {id_} does not exist")
+        return job
+
+    def jobs(self, app_id: str) -> list[Record]:
+        """Newest first, as AWS lists them."""
+        self.application(app_id)
+        with self._lock:
+            mine = [j for j in self._jobs.values() if j["applicationId"] == app_id]
+        return sorted(mine, key=lambda j: (j["createdAt"], j["id"]), reverse=True)
+
+    def cancel_job_run(self, app_id: str, id_: str, grace: float | None) -> None:
+        with self._lock:
+            job = self.job(app_id, id_)
+            if job["state"] in TERMINAL:
+                raise ValidationException(f"Job run {id_} is in the terminal state {job['state']}; cannot cancel it")
+            if job["state"] == "CANCELLING":
+                return
+            self._cancel[id_] = DEFAULT_GRACE_SECONDS if grace is None else grace
+            if id_ in self._queue:
+                self._queue.remove(id_)
+                self._change(job, "CANCELLED", "Job was cancelled by the user.")
+            else:
+                self._change(job, "CANCELLING", "Job is being cancelled by the user.")
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Start what may run, in order of arrival; what must wait is QUEUED."""
+        with self._lock:
+            while self._queue and len(self._running) < self.concurrency and not self._stopping:
+                id_ = self._queue.popleft()
+                self._running[id_] = None
+                job = self._jobs[id_]
+                job["queuedDurationMilliseconds"] = int((time.time() - job["createdAt"]) * 1000)
+                self._change(job, "PENDING")
+                threading.Thread(target=self._run, args=(job,), name=f"emr-{id_}", daemon=True).start()
+            for id_ in self._queue:
+                if self._jobs[id_]["state"] == "SUBMITTED":
+                    self._change(self._jobs[id_], "QUEUED")
+
+    def _run(self, job: Record) -> None:
+        try:
+            attempts = int(job["retryPolicy"].get("maxAttempts", 1))
+            for number in range(1, attempts + 1):
+                self._begin_attempt(job, number)
+                try:
+                    done = self._attempt(job, last=number == attempts)
+                except (LocaliseError, ValueError, OSError) as e:
+                    done = True
+                    self._change(job, "FAILED", f"Job failed before the driver started: {e}")
+                if done:
+                    break
+        finally:
+            with self._lock:
+                self._running.pop(job["id"], None)
+                self._cancel.pop(job["id"], None)
+            self._dispatch()
+
+    def _begin_attempt(self, job: Record, number: int) -> None:
+        with self._lock:
+            now = time.time()
+            job["attempts"].append({"attempt": number, "createdAt": now, "updatedAt": now, "state": "PENDING",
+                                    "stateDetails": ""})
+            shutil.rmtree(self._folder(job), ignore_errors=True)
+            if job["state"] not in ("CANCELLING",):
+                self._change(job, "SCHEDULED")
+
+    def _attempt(self, job: Record, last: bool) -> bool:
+        """Run spark-submit once; True where the job is over."""
+        folder = self._folder(job)
+        submission = self._submission(job)
+        argv, env = emr_process.prepare(
+            submission, folder, self.objects, self.jars, self.spark_conf_dir, self.stack_env()
+        )
+        env["LAKEHOUSE_EMR_JOB_RUN_ID"] = job["id"]
+        env["LAKEHOUSE_EMR_APPLICATION_ID"] = job["applicationId"]
+        with self._lock:
+            if job["id"] in self._cancel or self._stopping:
+                self._change(job, "CANCELLED", "Job was cancelled by the user.")
+                emr_process.clean(folder)
+                return True
+            begun = time.monotonic()
+            attempt = Attempt(folder, argv, env)
+            self._running[job["id"]] = attempt
+            self._change(job, "RUNNING", "", processGroup=attempt.process.pid, startedAt=job.get("startedAt", time.time()))
+        minutes = job["executionTimeoutMinutes"]
+        deadline = begun + minutes * self.minute_seconds if minutes else None
+        code = attempt.wait(deadline, lambda: job["id"] in self._cancel)
+        timed_out = code is None and job["id"] not in self._cancel
+        if code is None:
+            if timed_out:
+                self._change(job, "CANCELLING", f"Job run exceeded its execution timeout of {minutes} minutes.")
+            attempt.kill(self._cancel.get(job["id"], DEFAULT_GRACE_SECONDS))
+        else:
+            attempt.kill(0.5)  # what the driver left behind
+        self._account(job, submission, time.monotonic() - begun)
+        self._upload_logs(job, folder, submission)
+        emr_process.clean(folder)
+        if code is None:
+            why = f"Job run exceeded its execution timeout of {minutes} minutes and was cancelled." if timed_out \
+                else "Job was cancelled by the user."
+            self._change(job, "CANCELLED", why)
+            return True
+        if code == 0:
+            self._change(job, "SUCCESS", "")
+            return True
+        details = emr_process.failure_details(code, folder / "stderr")
+        with self._lock:
+            if job["id"] in self._cancel:
+                self._change(job, "CANCELLED", "Job was cancelled by the user.")
+                return True
+            if last or self._stopping:
+                self._change(job, "FAILED", details)
+                return True
+            job["attempts"][-1] |= {"state": "FAILED", "stateDetails": details, "updatedAt": time.time(),
+                                    "endedAt": time.time()}
+            job["state"] = "PENDING"
+            self._save(job)
+            return False
+
+    def _submission(self, job: Record) -> Submission:
+        app = self.application(job["applicationId"])
+        overrides = job["request"].get("configurationOverrides") or {}
+        return Submission.parse(
+            job["request"]["jobDriver"]["sparkSubmit"],
+            emr_process.image_confs(self.jars, self.endpoint(), ""),
+            _spark_defaults(app.get("runtimeConfiguration")),
+            _spark_defaults(overrides.get("applicationConfiguration")),
+        )
+
+    def _account(self, job: Record, submission: Submission, seconds: float) -> None:
+        with self._lock:
+            job["wallSeconds"] = job.get("wallSeconds", 0.0) + seconds
+            total = emr_process.utilisation(submission.confs, job["wallSeconds"])
+            job["totalExecutionDurationSeconds"] = round(job["wallSeconds"])
+            job["totalResourceUtilization"] = total
+            job["billedResourceUtilization"] = total
+            job.pop("processGroup", None)
+
+    def _upload_logs(self, job: Record, folder: Path, submission: Submission) -> None:
+        overrides = job["request"].get("configurationOverrides") or {}
+        app = self.application(job["applicationId"])
+        monitoring = overrides.get("monitoringConfiguration") or app.get("monitoringConfiguration") or {}
+        uri = (monitoring.get("s3MonitoringConfiguration") or {}).get("logUri")
+        if uri:
+            try:
+                emr_process.upload_logs(folder, uri, app["applicationId"], job["id"], len(job["attempts"]), self.objects)
+            except LocaliseError as e:
+                print(f"emr: logs of job run {job['id']} not written to {uri}: {e}", flush=True)
+
+    def shutdown(self) -> None:
+        """End every running job; what was queued is reported as failed."""
+        with self._lock:
+            self._stopping = True
+            running = {id_: a for id_, a in self._running.items() if a is not None}
+            waiting = [self._jobs[id_] for id_ in self._queue]
+            self._queue.clear()
+        threads = [threading.Thread(target=a.kill, args=(3.0,)) for a in running.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for job in [self._jobs[id_] for id_ in running] + waiting:
+            if job["state"] not in TERMINAL:
+                self._change(job, "FAILED", "The local EMR Serverless stopped while the job was running.")
+
+
+def _spark_defaults(configurations: list[Record] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in configurations or []:
+        if item.get("classification") == "spark-defaults":
+            found |= item.get("properties") or {}
+    return found
+
+
+def _is_ours(group: int, job_id: str) -> bool:
+    """Whether the process group is still the one of this job (its id may have been given to another process)."""
+    try:
+        return f"LAKEHOUSE_EMR_JOB_RUN_ID={job_id}".encode() in Path(f"/proc/{group}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+# -- HTTP ----------------------------------------------------------------------------------------------------
+
+_service: EmrServerless | None = None
+
+
+def _view(job: Record) -> Record:
+    """A record as GetJobRun and the lists show it."""
+    attempt = job["attempts"][-1] if job["attempts"] else None
+    view = {k: job.get(k) for k in (
+        "applicationId", "name", "arn", "createdBy", "createdAt", "updatedAt", "state", "stateDetails", "releaseLabel",
+        "tags", "totalExecutionDurationSeconds", "executionTimeoutMinutes", "mode", "type", "startedAt", "endedAt",
+        "queuedDurationMilliseconds", "totalResourceUtilization", "billedResourceUtilization",
+    ) if job.get(k) is not None}
+    view |= {
+        "jobRunId": job["id"], "id": job["id"], "executionRole": job["request"]["executionRoleArn"],
+        "jobDriver": job["request"]["jobDriver"], "attempt": attempt["attempt"] if attempt else 1,
+        "attemptCreatedAt": attempt["createdAt"] if attempt else job["createdAt"],
+        "attemptUpdatedAt": attempt["updatedAt"] if attempt else job["updatedAt"],
+        "retryPolicy": {"maxAttempts": 1} | job["retryPolicy"],
+    }
+    if job["request"].get("configurationOverrides"):
+        view["configurationOverrides"] = job["request"]["configurationOverrides"]
+    return view
+
+
+class EmrServerlessResponse(BaseResponse):
+    """The operations of the service, spoken through moto's parser and serializer."""
+
+    def __init__(self) -> None:
+        super().__init__("emr-serverless")
+        self.automated_parameter_parsing = True
+
+    @property
+    def service(self) -> EmrServerless:
+        assert _service is not None, "install() comes first"
+        return _service
+
+    def create_application(self) -> ActionResult:
+        app = self.service.create_application(self.current_account, self.region, self.params)
+        return ActionResult({k: app[k] for k in ("applicationId", "name", "arn")})
+
+    def get_application(self) -> ActionResult:
+        return ActionResult({"application": self.service.application(self._get_param("applicationId"))})
+
+    def list_applications(self) -> ActionResult:
+        apps = [a | {"id": a["applicationId"]} for a in self.service.applications(self._get_param("states"))]
+        return self._page(apps, "applications")
+
+    def update_application(self) -> ActionResult:
+        return ActionResult(
+            {"application": self.service.update_application(self._get_param("applicationId"), self.params)}
+        )
+
+    def delete_application(self) -> ActionResult:
+        self.service.delete_application(self._get_param("applicationId"))
+        return EmptyResult()
+
+    def start_application(self) -> ActionResult:
+        self.service.start_application(self._get_param("applicationId"))
+        return EmptyResult()
+
+    def stop_application(self) -> ActionResult:
+        self.service.stop_application(self._get_param("applicationId"))
+        return EmptyResult()
+
+    def start_job_run(self) -> ActionResult:
+        params = json.loads(json.dumps(self.params))
+        job = self.service.start_job_run(self.current_account, self.region, self._get_param("applicationId"), params)
+        return ActionResult({"applicationId": job["applicationId"], "jobRunId": job["id"], "arn": job["arn"]})
+
+    def _job(self) -> Record:
+        return self.service.job(self._get_param("applicationId"), self._get_param("jobRunId"))
+
+    def get_job_run(self) -> ActionResult:
+        job = self._job()
+        view = _view(job)
+        wanted = self._get_param("attempt")
+        if wanted is not None:
+            attempt = next((a for a in job["attempts"] if a["attempt"] == int(wanted)), None)
+            if attempt is None:
+                raise ResourceNotFoundException(f"Attempt {wanted} of JobRun {job['id']} does not exist")
+            view |= {
+                "attempt": attempt["attempt"], "attemptCreatedAt": attempt["createdAt"],
+                "attemptUpdatedAt": attempt["updatedAt"], "state": attempt["state"],
+                "stateDetails": attempt["stateDetails"],
+            }
+        return ActionResult({"jobRun": view})
+
+    def cancel_job_run(self) -> ActionResult:
+        app_id, id_ = self._get_param("applicationId"), self._get_param("jobRunId")
+        grace = self._get_param("shutdownGracePeriodInSeconds")
+        self.service.cancel_job_run(app_id, id_, None if grace is None else float(grace))
+        return ActionResult({"applicationId": app_id, "jobRunId": id_})
+
+    def list_job_runs(self) -> ActionResult:
+        states, mode = self._get_param("states"), self._get_param("mode")
+        after, before = self._get_param("createdAtAfter"), self._get_param("createdAtBefore")
+        jobs = [
+            _view(job)
+            for job in self.service.jobs(self._get_param("applicationId"))
+            if (not states or job["state"] in states)
+            and (not mode or job["mode"] == mode)
+            and (not after or job["createdAt"] > after.timestamp())
+            and (not before or job["createdAt"] < before.timestamp())
+        ]
+        return self._page(jobs, "jobRuns")
+
+    def list_job_run_attempts(self) -> ActionResult:
+        job = self._job()
+        view = _view(job)
+        attempts = [view | a | {"jobCreatedAt": job["createdAt"]} for a in reversed(job["attempts"])]
+        return self._page(attempts, "jobRunAttempts")
+
+    def get_dashboard_for_job_run(self) -> ActionResult:
+        job = self._job()
+        raise ValidationException(f"JobRun {job['id']} has no dashboard: the Spark UI is off locally, see its logs")
+
+    def list_tags_for_resource(self) -> ActionResult:
+        return ActionResult({"tags": self.service.tagged(self._get_param("resourceArn"))["tags"]})
+
+    def tag_resource(self) -> ActionResult:
+        self.service.set_tags(self._get_param("resourceArn"), self._get_param("tags") or {}, [])
+        return EmptyResult()
+
+    def untag_resource(self) -> ActionResult:
+        self.service.set_tags(self._get_param("resourceArn"), {}, self._get_param("tagKeys") or [])
+        return EmptyResult()
+
+    def _page(self, items: list[Record], name: str) -> ActionResult:
+        """One page; the token is the number of items already shown."""
+        size = int(self._get_param("maxResults") or 50)
+        token = self._get_param("nextToken")
+        if not 1 <= size <= 50:
+            raise ValidationException("maxResults must be between 1 and 50")
+        if token is not None and not str(token).isdigit():
+            raise ValidationException("nextToken is invalid")
+        start = int(token or 0)
+        result: Record = {name: items[start : start + size]}
+        if start + size < len(items):
+            result["nextToken"] = str(start + size)
+        return ActionResult(result)
+
+
+def install(service: EmrServerless) -> None:
+    """Serve the real thing under moto's URLs (moto pretends that every job has succeeded, ignores clientToken and
+    refuses emr-spark-* labels)."""
+    global _service
+    _service = service
+    from moto.emrserverless import urls
+
+    base = "{0}/applications"
+    app, job = r"/(?P<applicationId>[^/]+)", r"/jobruns/(?P<jobRunId>[^/]+)"
+    paths = [base, base + app, base + app + "/start", base + app + "/stop", base + app + "/jobruns", base + app + job,
+             base + app + job + "/attempts", base + app + job + "/dashboard", r"{0}/tags/(?P<resourceArn>.+)"]
+    urls.url_paths.clear()
+    urls.url_paths.update({f"{path}$": EmrServerlessResponse.dispatch for path in paths})

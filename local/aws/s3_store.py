@@ -1,0 +1,545 @@
+"""S3 objects on disk: bytes in blob files, everything else in one SQLite index, so that a killed server loses
+nothing it has acknowledged.
+
+moto keeps its own objects (buckets, keys, versions, uploads) in memory and its request handlers work on them; this
+module gives it keys whose bytes are files and writes the index row of every key that a request touched before the
+request is answered. On start the index is read back. The files survive the death of the process, which is what a
+laptop needs; they are not fsynced, so a power cut can cost the last seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sqlite3
+import threading
+import time
+import uuid
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from moto.s3 import models as s3_models
+from moto.s3 import responses as s3_responses
+from moto.s3.utils import _VersionedKeyStore
+
+# A replaced object's file stays this long, for the reader that looked it up just before it was replaced.
+GRACE_SECONDS = 30.0
+LOCK_STRIPES = 1024
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, account TEXT NOT NULL, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS versions (
+  bucket TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
+  PRIMARY KEY (bucket, key, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uploads (
+  bucket TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, id)) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """The blobs and the index of one state directory."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.blobs = root / "blobs"
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(root / "index.sqlite", check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.executescript(_SCHEMA)
+        self._db_lock = threading.Lock()
+        self._key_locks = [threading.RLock() for _ in range(LOCK_STRIPES)]
+        self._work = threading.local()
+        self._discarded: list[tuple[float, str]] = []
+        self._discard_lock = threading.Lock()
+        self._bucket_rows: dict[str, bytes] = {}
+
+    # -- bytes ---------------------------------------------------------------------------------------------
+
+    def path(self, blob: str) -> Path:
+        return self.blobs / blob[:2] / blob
+
+    def write_blob(self, data: bytes) -> str:
+        blob = uuid.uuid4().hex
+        path = self.path(blob)
+        try:
+            handle = open(path, "wb", buffering=0)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+            handle = open(path, "wb", buffering=0)
+        with handle:
+            view = memoryview(data)
+            while view:
+                view = view[handle.write(view) :]
+        return blob
+
+    def link_blob(self, blob: str) -> str:
+        """A second name for the same bytes (blobs are never written again), so that a copy costs nothing."""
+        copy = uuid.uuid4().hex
+        path = self.path(copy)
+        path.parent.mkdir(exist_ok=True)
+        os.link(self.path(blob), path)
+        return copy
+
+    def discard(self, blob: str) -> None:
+        now = time.monotonic()
+        with self._discard_lock:
+            self._discarded.append((now, blob))
+            due = []
+            while self._discarded and self._discarded[0][0] < now - GRACE_SECONDS:
+                due.append(self._discarded.pop(0)[1])
+        for old in due:
+            self.path(old).unlink(missing_ok=True)
+
+    # -- one request ---------------------------------------------------------------------------------------
+
+    def key_lock(self, bucket: str, key: str) -> threading.RLock:
+        return self._key_locks[hash((bucket, key)) % LOCK_STRIPES]
+
+    @property
+    def _dirty(self) -> set[tuple[str, str]] | None:
+        return getattr(self._work, "keys", None)
+
+    def touch(self, bucket: str, key: str) -> None:
+        """Remember that this key changed; its rows are written when the running request ends."""
+        dirty = self._dirty
+        if dirty is None:
+            with self.unit_of_work():
+                self.touch(bucket, key)
+        else:
+            dirty.add((bucket, key))
+
+    def touch_upload(self, bucket: str, upload_id: str) -> None:
+        uploads = getattr(self._work, "uploads", None)
+        if uploads is not None:
+            uploads.add((bucket, upload_id))
+
+    @contextmanager
+    def unit_of_work(self, *, buckets: bool = False) -> Iterator[None]:
+        """Whatever is touched inside is in the index when the block is left, in one transaction."""
+        if self._dirty is not None:
+            yield
+            return
+        self._work.keys, self._work.uploads = set(), set()
+        try:
+            yield
+        finally:
+            keys, uploads = self._work.keys, self._work.uploads
+            self._work.keys = self._work.uploads = None
+            if keys or uploads or buckets:
+                self._flush(keys, uploads, buckets)
+
+    def _flush(self, keys: Iterable[tuple[str, str]], uploads: Iterable[tuple[str, str]], buckets: bool) -> None:
+        with self._db_lock:
+            self._db.execute("BEGIN")
+            try:
+                if buckets:
+                    self._flush_buckets()
+                for name, key in keys:
+                    self._db.execute("DELETE FROM versions WHERE bucket = ? AND key = ?", (name, key))
+                    found = all_buckets().get(name)
+                    if found is not None:
+                        rows = [
+                            (name, key, seq, _dump_version(version))
+                            for seq, version in enumerate(found.keys.getlist(key, []))
+                        ]
+                        self._db.executemany("INSERT INTO versions VALUES (?, ?, ?, ?)", rows)
+                for name, upload_id in uploads:
+                    found = all_buckets().get(name)
+                    upload = found.multiparts.get(upload_id) if found is not None else None
+                    if upload is None:
+                        self._db.execute("DELETE FROM uploads WHERE bucket = ? AND id = ?", (name, upload_id))
+                    else:
+                        self._db.execute(
+                            "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)",
+                            (name, upload_id, pickle.dumps(upload)),
+                        )
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+    def _flush_buckets(self) -> None:
+        """Write the configuration rows that differ from what was written last (there are few buckets)."""
+        current = all_buckets()
+        for gone in set(self._bucket_rows) - set(current):
+            self._db.execute("DELETE FROM buckets WHERE name = ?", (gone,))
+            self._db.execute("DELETE FROM versions WHERE bucket = ?", (gone,))
+            self._db.execute("DELETE FROM uploads WHERE bucket = ?", (gone,))
+            del self._bucket_rows[gone]
+        for name, bucket in current.items():
+            state = {k: v for k, v in bucket.__dict__.items() if k not in ("keys", "multiparts")}
+            tagger = s3_models.s3_backends[bucket.account_id][bucket.partition].tagger
+            record = pickle.dumps((state, tagger.get_tag_dict_for_resource(bucket.arn)))
+            if self._bucket_rows.get(name) != record:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?)", (name, bucket.account_id, record)
+                )
+                self._bucket_rows[name] = record
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def load(self) -> int:
+        """Read the index into moto's memory; returns the number of object versions."""
+        known: set[str] = set()
+        count = 0
+        for name, account, record in self._db.execute("SELECT name, account, record FROM buckets").fetchall():
+            state, tags = pickle.loads(record)
+            bucket = s3_models.FakeBucket(name=name, account_id=account, region_name=state["region_name"])
+            bucket.__dict__.update(state)
+            backend = s3_models.s3_backends[account][bucket.partition]
+            backend.buckets[name] = bucket
+            if tags:
+                backend.tagger.tag_resource(bucket.arn, backend.tagger.convert_dict_to_tags_input(tags))
+            self._bucket_rows[name] = record
+            versions: dict[str, list[Any]] = {}
+            rows = self._db.execute("SELECT key, record FROM versions WHERE bucket = ? ORDER BY key, seq", (name,))
+            for key, row in rows:
+                version = _load_version(row, backend)
+                versions.setdefault(key, []).append(version)
+                count += 1
+                if isinstance(version, DiskKey):
+                    known.add(version.blob)
+            bucket.keys.restore(versions)
+            for (row,) in self._db.execute("SELECT record FROM uploads WHERE bucket = ?", (name,)):
+                upload = pickle.loads(row)
+                bucket.multiparts[upload.id] = upload
+                known.update(part.blob for part in upload.parts.values())
+        self._collect_garbage(known)
+        return count
+
+    def _collect_garbage(self, known: set[str]) -> None:
+        """Remove the files no row refers to: what a killed server had not acknowledged or not yet removed."""
+        for folder in self.blobs.iterdir():
+            for file in folder.iterdir():
+                if file.name not in known:
+                    file.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with self._db_lock:
+            self._db.close()
+
+
+_store: Store | None = None
+
+
+def store() -> Store:
+    assert _store is not None, "install() comes first"
+    return _store
+
+
+def all_buckets() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _, _, backend in s3_models.s3_backends.iter_backends():
+        found.update(backend.buckets)  # type: ignore[attr-defined]
+    return found
+
+
+class DiskKey(s3_models.FakeKey):
+    """A key whose value is a blob file."""
+
+    # moto derives the service of a model from its module's name.
+    __module__ = "moto.s3.models"
+
+    blob: str
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> DiskKey:
+        # moto's BaseModel keeps every instance ever made in a list, for its dashboard: a leak in a long-lived server.
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        del self._value_buffer
+        if self.multipart is not None:
+            self.multipart = CompletedUpload(self.multipart)
+
+    @property
+    def value(self) -> bytes:
+        return store().path(self.blob).read_bytes()
+
+    @value.setter
+    def value(self, new_value: bytes) -> None:
+        data = new_value.encode() if isinstance(new_value, str) else new_value
+        if self._etag is None:
+            self._etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        self.blob = store().write_blob(data)
+        self.contentsize = len(data)
+
+    @property
+    def etag(self) -> str:
+        return f'"{self._etag}"'
+
+    def dispose(self, garbage: bool = False) -> None:
+        if not garbage and not self.disposed:
+            self.disposed = True
+            store().discard(self.blob)
+
+    def __del__(self) -> None:
+        # The file belongs to the index, not to this object's lifetime.
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("lock", "_value_buffer", "is_latest")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DiskKey:
+        # moto copies every version when it lists versions: share the file, copy the attributes.
+        clone = object.__new__(DiskKey)
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+
+class CompletedUpload:
+    """What remains of a multipart upload in its object: enough for a repeated completion and for part counts."""
+
+    def __init__(self, upload: Any):
+        self.id: str = upload.id
+        self.partlist: list[int] = list(upload.partlist)
+        self.parts: dict[int, Any] = {}
+
+    def dispose(self) -> None:
+        return None
+
+
+class IndexedKeys(_VersionedKeyStore):
+    """moto's key store plus the sorted list of names that makes listing a bisection."""
+
+    def __init__(self, bucket: str):
+        super().__init__()
+        self.bucket = bucket
+        self.names: list[str] = []
+        self.names_lock = threading.Lock()
+
+    def restore(self, versions: dict[str, list[Any]]) -> None:
+        for key, list_ in versions.items():
+            dict.__setitem__(self, key, list_)
+        self.names = sorted(versions)
+
+    def _added(self, key: str, existed: bool) -> None:
+        store().touch(self.bucket, key)
+        if not existed:
+            with self.names_lock:
+                insort(self.names, key)
+
+    def _removed(self, key: str) -> None:
+        store().touch(self.bucket, key)
+        with self.names_lock:
+            at = bisect_left(self.names, key)
+            if at < len(self.names) and self.names[at] == key:
+                del self.names[at]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        existed = key in self
+        super().__setitem__(key, value)
+        self._added(key, existed)
+
+    def setlist(self, key: Any, list_: Any) -> None:
+        existed = key in self
+        super().setlist(key, list_)
+        self._added(key, existed)
+
+    def pop(self, key: str) -> None:  # type: ignore[override]
+        super().pop(key)
+        self._removed(key)
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._removed(key)
+
+    def page(
+        self, prefix: str, delimiter: str | None, after: str, limit: int | None
+    ) -> tuple[list[Any], bool, str | None]:
+        """The keys (and, with a delimiter, the common prefixes as strings) after `after`, at most `limit` of them;
+        whether there are more; and the last name returned."""
+        found: list[Any] = []
+        last: str | None = None
+        with self.names_lock:
+            names = self.names
+            at = bisect_left(names, prefix)
+            if after:
+                # Everything under a common prefix that has been returned is behind it, too.
+                if delimiter and after.endswith(delimiter) and after.startswith(prefix):
+                    at = max(at, bisect_left(names, after[:-1] + chr(ord(after[-1]) + 1)))
+                else:
+                    at = max(at, bisect_right(names, after))
+            while at < len(names):
+                name = names[at]
+                if not name.startswith(prefix):
+                    break
+                cut = name.find(delimiter, len(prefix)) if delimiter else -1
+                if cut >= 0:
+                    folder = name[: cut + len(delimiter or "")]
+                    end = bisect_left(names, folder[:-1] + chr(ord(folder[-1]) + 1), at)
+                    if any(self._live(n) is not None for n in names[at:end]):
+                        if limit is not None and len(found) >= limit:
+                            return found, True, last
+                        found.append(folder)
+                        last = folder
+                    at = end
+                    continue
+                live = self._live(name)
+                if live is not None:
+                    if limit is not None and len(found) >= limit:
+                        return found, True, last
+                    found.append(live)
+                    last = name
+                at += 1
+        return found, False, last
+
+    def _live(self, name: str) -> Any:
+        current = self.get(name)
+        return current if isinstance(current, DiskKey) else None
+
+
+def _dump_version(version: Any) -> bytes:
+    if isinstance(version, DiskKey):
+        backend = s3_models.s3_backends[version.account_id][version.partition]
+        return pickle.dumps(("key", version.__getstate__(), backend.tagger.get_tag_dict_for_resource(version.arn)))
+    over_marker = isinstance(version.key, s3_models.FakeDeleteMarker)
+    return pickle.dumps(("marker", version.name, version.last_modified, version.version_id, over_marker))
+
+
+def _load_version(record: bytes, backend: Any) -> Any:
+    kind, *rest = pickle.loads(record)
+    if kind == "key":
+        state, tags = rest
+        key = object.__new__(DiskKey)
+        key.__setstate__(state)
+        if tags:
+            backend.tagger.tag_resource(key.arn, backend.tagger.convert_dict_to_tags_input(tags))
+        return key
+    name, last_modified, version_id, over_marker = rest
+    marker = object.__new__(s3_models.FakeDeleteMarker)
+    marker.name, marker.last_modified, marker._version_id = name, last_modified, version_id
+    marker.key = object.__new__(s3_models.FakeDeleteMarker) if over_marker else None  # type: ignore[assignment]
+    return marker
+
+
+def install(root: Path) -> Store:
+    """Put the store under moto's S3. Call once per process, before the first request."""
+    global _store
+    _store = Store(root)
+    # Both modules make keys and ask isinstance by this name.
+    s3_models.FakeKey = DiskKey  # type: ignore[misc]
+    s3_responses.FakeKey = DiskKey  # type: ignore[misc]
+    _patch_buckets()
+    _patch_backend(_store)
+    _patch_responses(_store)
+    return _store
+
+
+def _patch_buckets() -> None:
+    original = s3_models.FakeBucket.__init__
+
+    def init(self: Any, name: str, *args: Any, **kwargs: Any) -> None:
+        original(self, name, *args, **kwargs)
+        self.keys = IndexedKeys(name)
+
+    s3_models.FakeBucket.__init__ = init  # type: ignore[method-assign]
+    # Emptying a versioned bucket disposes of its versions, and moto forgot that markers are among them.
+    s3_models.FakeDeleteMarker.dispose = lambda self, garbage=False: None  # type: ignore[attr-defined]
+
+
+def _patch_backend(disk: Store) -> None:
+    backend = s3_models.S3Backend
+
+    def list_objects(
+        self: Any, bucket: Any, prefix: str | None, delimiter: str | None, marker: str | None, max_keys: int | None
+    ) -> Any:
+        # moto walks and sorts the whole bucket for every page.
+        found, more, last = bucket.keys.page(prefix or "", delimiter, marker or "", max_keys)
+        keys = [k for k in found if isinstance(k, DiskKey)]
+        folders = [k for k in found if not isinstance(k, DiskKey)]
+        return keys, folders, more, last if more else None
+
+    def list_objects_v2(
+        self: Any,
+        bucket: Any,
+        prefix: str | None,
+        delimiter: str | None,
+        continuation_token: str | None,
+        start_after: str | None,
+        max_keys: int,
+    ) -> Any:
+        # The token is the last name itself, in hex: moto's table of tokens would not survive a restart.
+        after = bytes.fromhex(continuation_token).decode() if continuation_token else start_after or ""
+        found, more, last = bucket.keys.page(prefix or "", delimiter, after, max_keys)
+        return found, more, last.encode().hex() if more and last is not None else None
+
+    backend.list_objects = list_objects  # type: ignore[method-assign]
+    backend.list_objects_v2 = list_objects_v2  # type: ignore[method-assign]
+
+    # Reads of a key are followed by changes to it in these calls: its rows have to be written again.
+    def touching(name: str) -> None:
+        original = getattr(backend, name)
+
+        def call(self: Any, bucket_name: str, key_name: str, *args: Any, **kwargs: Any) -> Any:
+            disk.touch(bucket_name, key_name)
+            return original(self, bucket_name, key_name, *args, **kwargs)
+
+        setattr(backend, name, call)
+
+    for name in ("put_object_acl", "put_object_legal_hold", "put_object_retention", "delete_object_tagging"):
+        touching(name)
+
+    put_tagging = backend.put_object_tagging
+
+    def put_object_tagging(self: Any, key: Any, tags: Any) -> Any:
+        disk.touch(key.bucket_name, key.name)
+        return put_tagging(self, key, tags)
+
+    backend.put_object_tagging = put_object_tagging  # type: ignore[method-assign]
+
+    # A key's rows and memory change together, one request at a time.
+    delete_object = backend.delete_object
+
+    def delete(self: Any, bucket_name: str, key_name: str, *args: Any, **kwargs: Any) -> Any:
+        with disk.key_lock(bucket_name, key_name):
+            return delete_object(self, bucket_name, key_name, *args, **kwargs)
+
+    backend.delete_object = delete  # type: ignore[method-assign]
+
+    for name in ("create_multipart_upload", "upload_part", "complete_multipart_upload", "abort_multipart_upload"):
+        _patch_upload(backend, name, disk)
+
+
+def _patch_upload(backend: Any, name: str, disk: Store) -> None:
+    original = getattr(backend, name)
+
+    def call(self: Any, bucket_name: str, second: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, bucket_name, second, *args, **kwargs)
+        disk.touch_upload(bucket_name, result.id if name == "create_multipart_upload" else second)
+        return result
+
+    setattr(backend, name, call)
+
+
+def _patch_responses(disk: Store) -> None:
+    response = s3_responses.S3Response
+    key_response, bucket_response = response.key_response, response.bucket_response
+
+    def on_key(self: Any, request: Any, full_url: str, headers: Any) -> Any:
+        if request.method in ("GET", "HEAD", "OPTIONS"):
+            return key_response(self, request, full_url, headers)
+        request.get_data()  # a slow client must not hold the lock
+        bucket, _, key = request.path.lstrip("/").partition("/")
+        # moto checks If-None-Match and If-Match, then puts: two threads can both pass the check. The lock makes
+        # check, put and the index row one step for each key.
+        with disk.key_lock(bucket, key), disk.unit_of_work():
+            return key_response(self, request, full_url, headers)
+
+    def on_bucket(self: Any, request: Any, full_url: str, headers: Any) -> Any:
+        if request.method in ("GET", "HEAD", "OPTIONS"):
+            return bucket_response(self, request, full_url, headers)
+        with disk.unit_of_work(buckets=True):
+            return bucket_response(self, request, full_url, headers)
+
+    response.key_response = on_key  # type: ignore[method-assign]
+    response.bucket_response = on_bucket  # type: ignore[method-assign]

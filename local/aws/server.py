@@ -1,0 +1,164 @@
+"""The process of the local AWS: `python -m local.aws.server --state DIR --port N`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from local.supervisor import ServiceSpec
+
+REGION = "eu-central-1"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_REGION": REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+HEALTH_PATH = "/moto-api/data.json"
+
+
+def spec(state: Path, ports: dict[str, int], env: dict[str, str]) -> ServiceSpec:
+    """How the supervisor starts this process."""
+    endpoint = f"http://127.0.0.1:{ports['aws']}"
+    argv = [sys.executable, "-m", "local.aws.server", "--state", str(state), "--port", str(ports["aws"])]
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"{endpoint}/_local/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    return ServiceSpec("aws", argv, env, ready, {"AWS_ENDPOINT_URL": endpoint, **CREDENTIALS})
+
+
+class BucketObjects:
+    """What EMR and Athena need of S3, straight from the store in this process."""
+
+    def __init__(self, account: str):
+        self.account = account
+
+    def _backend(self) -> Any:
+        from moto.s3.models import s3_backends
+
+        return s3_backends[self.account]["aws"]
+
+    @staticmethod
+    def split(uri: str) -> tuple[str, str]:
+        bucket, _, key = uri.split("://", 1)[1].partition("/")
+        return bucket, key
+
+    def read(self, uri: str) -> bytes:
+        from moto.s3.exceptions import S3ClientError
+
+        from local.aws.emr_process import LocaliseError
+
+        bucket, key = self.split(uri)
+        try:
+            found = self._backend().get_object(bucket, key)
+        except S3ClientError as e:
+            raise LocaliseError(f"{uri}: {e.message}") from e
+        if found is None:
+            raise LocaliseError(f"{uri} does not exist")
+        data: bytes = found.value
+        return data
+
+    def write(self, uri: str, data: bytes) -> None:
+        from moto.s3.exceptions import S3ClientError
+
+        from local.aws.emr_process import LocaliseError
+        from local.aws.s3_store import store
+
+        bucket, key = self.split(uri)
+        try:
+            with store().key_lock(bucket, key), store().unit_of_work():
+                self._backend().put_object(bucket, key, data)
+        except S3ClientError as e:
+            raise LocaliseError(f"{uri}: {e.message}") from e
+
+
+def stack_environment(state: Path, endpoint: str) -> Callable[[], dict[str, str]]:
+    """The variables the stack exports, read anew for every job: services may come up after this one."""
+
+    def read() -> dict[str, str]:
+        found = dict(CREDENTIALS)
+        file = state / "stack.env"
+        if file.exists():
+            for line in file.read_text().splitlines():
+                name, equals, value = line.partition("=")
+                if equals and not name.startswith("#"):
+                    found[name] = value
+        found["AWS_ENDPOINT_URL"] = endpoint
+        return found
+
+    return read
+
+
+def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "false")
+    os.environ.setdefault("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
+
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    from local.aws import emr, s3_store
+
+    class Handler(MotoRequestHandler):
+        # Keep-alive: a new connection (and thread) for every request costs more than most requests.
+        protocol_version = "HTTP/1.1"
+
+        def log_request(self, *args: Any, **kwargs: Any) -> None:
+            return None
+
+    state.mkdir(parents=True, exist_ok=True)
+    disk = s3_store.install(state / "s3")
+    count = disk.load()
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ_: dict[str, Any], start_response: Any) -> Any:
+        if environ_.get("PATH_INFO") == "/_local/health":
+            start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "2")])
+            return [b"{}"]
+        return moto(environ_, start_response)
+
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Handler)
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(Path(__file__).resolve().parents[2] / ".local" / "jars")))
+    jobs = emr.EmrServerless(
+        state / "emr", BucketObjects(DEFAULT_ACCOUNT_ID), jars, stack_environment(state, endpoint), lambda: endpoint,
+        concurrency=int(environ.get("LAKEHOUSE_EMR_CONCURRENCY", "2")),
+        minute_seconds=float(environ.get("LAKEHOUSE_EMR_MINUTE_SECONDS", "60")),
+    )
+    emr.install(jobs)
+    stopped = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stopped.set())
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    print(json.dumps({"endpoint": endpoint, "objects": count}), flush=True)
+    stopped.wait()
+    jobs.shutdown()
+    server.shutdown()
+    disk.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    args = parser.parse_args()
+    serve(args.state, args.port)
+
+
+if __name__ == "__main__":
+    main()
