@@ -25,8 +25,10 @@ def transform(rates: DataFrame, *, max_staleness_days: int, publish_id: str) -> 
     # A currency's first quote opens its calendar even where USD was not quoted that day.
     anchors = rates.withColumn("_nth", F.row_number().over(quotes)).where(is_usable | (F.col("_nth") == 1))
     until = F.coalesce(F.date_sub(F.lead("as_of_date").over(quotes), 1), F.col("_end"))
-    days = anchors.crossJoin(F.broadcast(calendar_end)).withColumn(
-        "_day", F.explode(F.sequence(F.col("as_of_date"), until))
+    days = (
+        anchors.crossJoin(F.broadcast(calendar_end))
+        .withColumn("_until", until)
+        .withColumn("_day", F.explode(F.sequence("as_of_date", "_until")))
     )
     is_fresh = is_usable & (F.date_diff("_day", "as_of_date") <= max_staleness_days)
     return days.select(

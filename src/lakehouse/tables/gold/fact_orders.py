@@ -4,8 +4,8 @@
 * customer_id, status, currency, amount_native and event_ts are those of the latest event in the total order;
   shipped_at is the earliest and delivered_at the latest that any event tells.
 * The quotes are those of gold.dim_fx on (order_date, currency), the join that users make themselves. Without a fresh
-  rate amount_usd, fx_as_of_date and both quotes are null.
-* A published order older than fx_restate_days keeps the quotes it was published with, missing ones included, unless
+  rate amount_usd, fx_as_of_date and both quotes are null; so they are where the price exceeds DECIMAL(18,2).
+* A published order older than restate_days keeps the quotes it was published with, missing ones included, unless
   its order_date or currency changed; amount_usd always follows the present amount.
 * An order of an unknown customer stays, with is_known_customer false.
 
@@ -90,16 +90,17 @@ def transform(
     previous: DataFrame | None,
     *,
     run_date: dt.date,
-    fx_restate_days: int,
+    restate_days: int,
     publish_id: str,
 ) -> DataFrame:
     """The whole table from silver.orders, this publication's dim_customers and dim_fx, and the published fact_orders.
 
     run_date is the UTC day of the run; `previous` is None for the first publication. Orders with an order_date before
-    run_date - fx_restate_days are frozen.
+    run_date - restate_days are frozen.
     """
     known = customers.select(F.col("id").alias("customer_id"), F.lit(True).alias("_known"))
-    frozen_before = run_date - dt.timedelta(days=fx_restate_days)
+    is_priced = F.col("amount_usd").isNotNull()
+    frozen_before = run_date - dt.timedelta(days=restate_days)
     return (
         latest_state(orders)
         .transform(with_quotes, fx, previous, frozen_before)
@@ -114,7 +115,7 @@ def transform(
             "currency",
             F.col("amount").alias("amount_native"),
             "amount_usd",
-            *QUOTES,
+            *(F.when(is_priced, F.col(quote)).alias(quote) for quote in QUOTES),
             "status",
             whole_millis(F.col("shipped_at")).alias("shipped_at"),
             whole_millis(F.col("delivered_at")).alias("delivered_at"),
