@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from openlineage.client.event_v2 import RunState
 
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError
-from lakehouse.observe import logs
+from lakehouse.observe import lineage, logs
 from lakehouse.observe.outcome import Failure, Outcome, Parent, write
 from lakehouse.runs import new_run_id, run_time
 from lakehouse.settings import Settings, load_settings
@@ -93,6 +94,7 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
     outcome = Outcome(job=job, run_id=run_id, started_at=started_at, parent=_parent(arguments))
     context = Job(job, settings, run_id, outcome, arguments)
     exit_code = 0
+    _note(outcome, lineage.emit(settings, outcome, RunState.START))
     try:
         story(context)
         outcome.status = "succeeded"
@@ -105,9 +107,15 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
             log.exception("unexpected failure")
     outcome.finished_at = datetime.now(UTC)
     outcome.seconds = round((outcome.finished_at - started_at).total_seconds(), 3)
+    _note(outcome, lineage.emit(settings, outcome, RunState.FAIL if exit_code else RunState.COMPLETE))
     uri = write(settings, outcome)
     log.info("%s after %.1f s; outcome: %s", outcome.status, outcome.seconds, uri)
     return exit_code
+
+
+def _note(outcome: Outcome, problem: str | None) -> None:
+    if problem is not None:
+        outcome.notes.append(problem)
 
 
 def _failure(error: Exception) -> tuple[Failure, int]:

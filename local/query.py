@@ -1,0 +1,92 @@
+"""`make query SQL="…"`: ask the local Athena through its API, as any client would, and print the answer."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+from local.stack import Stack
+from local.supervisor import ServiceError
+
+
+class QueryFailed(Exception):
+    """Athena's own words about a query that did not succeed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Columns and rows as text (None for NULL), and what the query cost."""
+
+    columns: list[str]
+    rows: list[list[str | None]]
+    scanned_bytes: int
+    milliseconds: int
+
+
+def ask(stack: Stack, sql: str, database: str = "lakehouse_gold", timeout: float = 120.0) -> Answer:
+    """Run a statement to its end. Raises QueryFailed with Athena's reason."""
+    athena = stack.client("athena")
+    started = athena.start_query_execution(
+        QueryString=sql, QueryExecutionContext={"Database": database}, WorkGroup="lakehouse"
+    )["QueryExecutionId"]
+    deadline = time.monotonic() + timeout
+    while True:
+        execution = athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]
+        state = execution["Status"]["State"]
+        if state == "SUCCEEDED":
+            break
+        if state in {"FAILED", "CANCELLED"}:
+            raise QueryFailed(execution["Status"].get("StateChangeReason", state))
+        if time.monotonic() > deadline:
+            athena.stop_query_execution(QueryExecutionId=started)
+            raise QueryFailed(f"no answer within {timeout:.0f} s; the query was stopped")
+        time.sleep(0.05)
+    columns: list[str] = []
+    rows: list[list[str | None]] = []
+    for page in athena.get_paginator("get_query_results").paginate(QueryExecutionId=started):
+        columns = [column["Name"] for column in page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]]
+        rows += [[cell.get("VarCharValue") for cell in row["Data"]] for row in page["ResultSet"]["Rows"]]
+    statistics = execution["Statistics"]
+    return Answer(
+        columns, rows[1:], statistics.get("DataScannedInBytes", 0), statistics.get("TotalExecutionTimeInMillis", 0)
+    )
+
+
+def as_table(answer: Answer) -> str:
+    """Columns side by side, numbers as they came; NULL is shown as an empty cell."""
+    lines = [answer.columns, *[[cell or "" for cell in row] for row in answer.rows]]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(answer.columns))]
+    printed = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    printed.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(printed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.query", description=__doc__)
+    parser.add_argument("sql", help="a statement in Athena's dialect")
+    parser.add_argument("--database", default="lakehouse_gold", help="default: lakehouse_gold")
+    parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
+    arguments = parser.parse_args()
+    try:
+        answer = ask(Stack.load(), arguments.sql, arguments.database)
+    except (QueryFailed, ServiceError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments.format == "json":
+        print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], ensure_ascii=False, indent=1))
+    elif arguments.format == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(answer.columns)
+        writer.writerows(answer.rows)
+    else:
+        print(as_table(answer))
+        print(f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The Glue catalog, as Athena engine v3 wants native Delta tables to be registered.
+
+A table is found by its ``_delta_log``; its columns are those of the log's newest schema, because Lake Formation and
+Athena's views compare the two. Sources: Athena user guide, "Query Delta Lake tables" (table_type, provider and the
+``path`` of the SerDe); Delta protocol, "Schema Serialization Format" (type names).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import boto3
+from botocore.exceptions import ClientError
+from deltalake import DeltaTable
+
+from lakehouse import store
+from lakehouse.errors import TerminalError
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_glue import GlueClient
+
+log = logging.getLogger("lakehouse.catalog")
+
+Layer = Literal["bronze", "silver", "gold", "ops"]
+LAYERS: tuple[Layer, ...] = ("bronze", "silver", "gold", "ops")
+# Marks the tables that this module may change; it never touches one without it.
+OWNER = "lakehouse.managed"
+
+_PRIMITIVES = {
+    "string": "string",
+    "long": "bigint",
+    "integer": "int",
+    "short": "smallint",
+    "byte": "tinyint",
+    "float": "float",
+    "double": "double",
+    "boolean": "boolean",
+    "binary": "binary",
+    "date": "date",
+    "timestamp": "timestamp",
+    "timestamp_ntz": "timestamp",
+}
+
+
+class CatalogConflict(TerminalError):
+    """Glue already holds something of this name that is not ours."""
+
+    code = "CATALOG_CONFLICT"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What was done for one table."""
+
+    table: str
+    action: Literal["created", "updated", "unchanged"]
+    columns: int
+
+
+def glue_type(delta_type: str | Mapping[str, Any]) -> str:
+    """A type of the Delta log as Hive and Athena spell it. Raises TerminalError for one that Athena cannot read."""
+    if isinstance(delta_type, str):
+        if delta_type.startswith("decimal("):
+            return delta_type.replace(" ", "")
+        if delta_type not in _PRIMITIVES:
+            raise TerminalError(f"received the column type {delta_type}, expected one that Athena reads")
+        return _PRIMITIVES[delta_type]
+    kind = delta_type["type"]
+    if kind == "array":
+        return f"array<{glue_type(delta_type['elementType'])}>"
+    if kind == "map":
+        return f"map<{glue_type(delta_type['keyType'])},{glue_type(delta_type['valueType'])}>"
+    fields = ",".join(f"{field['name']}:{glue_type(field['type'])}" for field in delta_type["fields"])
+    return f"struct<{fields}>"
+
+
+def discover(settings: Settings, layer: Layer) -> list[str]:
+    """Names of the Delta tables of a layer: the folders that hold a ``_delta_log``."""
+    bucket, prefix = store.split(f"{settings.lake_uri}/{layer}/")
+    pages = store.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+    found = []
+    for folder in folders:
+        name = folder.removeprefix(prefix).rstrip("/")
+        first = store.client().list_objects_v2(Bucket=bucket, Prefix=f"{folder}_delta_log/", MaxKeys=1)
+        if not name.startswith("_") and first.get("KeyCount", 0) > 0:
+            found.append(name)
+    return found
+
+
+def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration]:
+    """Bring Glue to what the Delta logs say. Idempotent; drops nothing. Raises CatalogConflict, all at once."""
+    glue = boto3.client("glue", region_name=settings.region)
+    results: list[Registration] = []
+    conflicts: list[str] = []
+    for layer in layers:
+        database = getattr(settings.glue, layer)
+        _ensure_database(glue, database, f"{settings.lake_uri}/{layer}")
+        for name in discover(settings, layer):
+            try:
+                results.append(_register(glue, database, f"{layer}.{name}", settings.table_uri(f"{layer}.{name}")))
+            except CatalogConflict as conflict:
+                conflicts.append(conflict.message)
+    if conflicts:
+        raise CatalogConflict(
+            "Glue holds tables of these names that this project does not own: " + "; ".join(conflicts),
+            hint=f"rename or drop them, or set their parameter {OWNER}=true to hand them over",
+        )
+    return results
+
+
+def table_input(name: str, location: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """Glue's TableInput for a Delta table, from the log's schema."""
+    columns = [
+        {
+            "Name": field["name"],
+            "Type": glue_type(field["type"]),
+            "Comment": str(field.get("metadata", {}).get("comment", ""))[:255],
+        }
+        for field in schema["fields"]
+    ]
+    return {
+        "Name": name,
+        "Description": description,
+        "TableType": "EXTERNAL_TABLE",
+        "Parameters": {
+            "EXTERNAL": "TRUE",
+            "classification": "delta",
+            "spark.sql.sources.provider": "delta",
+            "table_type": "delta",
+            OWNER: "true",
+        },
+        "PartitionKeys": [],
+        "StorageDescriptor": {
+            "Columns": columns,
+            "Location": location,
+            "InputFormat": "org.apache.hadoop.mapred.SequenceFileInputFormat",
+            "OutputFormat": "org.apache.hadoop.hive.ql.io.HiveSequenceFileOutputFormat",
+            "SerdeInfo": {
+                "SerializationLibrary": "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe",
+                "Parameters": {"path": location, "serialization.format": "1"},
+            },
+        },
+    }
+
+
+def _ensure_database(glue: GlueClient, name: str, location: str) -> None:
+    try:
+        glue.get_database(Name=name)
+    except glue.exceptions.EntityNotFoundException:
+        glue.create_database(DatabaseInput={"Name": name, "LocationUri": location})
+
+
+def _register(glue: GlueClient, database: str, table: str, location: str) -> Registration:
+    delta = DeltaTable(location)
+    schema = json.loads(delta.schema().to_json())
+    name = table.split(".")[1]
+    wanted = table_input(name, location, schema, delta.metadata().description or "")
+    try:
+        live: Mapping[str, Any] = glue.get_table(DatabaseName=database, Name=name)["Table"]
+    except glue.exceptions.EntityNotFoundException:
+        try:
+            glue.create_table(DatabaseName=database, TableInput=wanted)  # type: ignore[arg-type]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "AlreadyExistsException":
+                raise
+            return _register(glue, database, table, location)
+        return Registration(table, "created", len(schema["fields"]))
+    if live.get("Parameters", {}).get(OWNER) != "true":
+        raise CatalogConflict(f"{database}.{name} at {live.get('StorageDescriptor', {}).get('Location')}")
+    if {key: live.get(key) for key in wanted} == wanted:
+        return Registration(table, "unchanged", len(schema["fields"]))
+    glue.update_table(DatabaseName=database, TableInput=wanted)  # type: ignore[arg-type]
+    return Registration(table, "updated", len(schema["fields"]))

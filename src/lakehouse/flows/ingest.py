@@ -1,0 +1,200 @@
+"""Ingest: a source's window → landing → Bronze, with every row accounted for.
+
+The story: take up the watermark (what is certified), land the window once, split good rows from bad with all
+their reasons, leave out what certified Bronze already holds, write quarantine, then Bronze. Each write replaces
+the run's own rows, so the job can be killed and repeated at any point.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+from pyspark.storagelevel import StorageLevel
+
+from lakehouse import contracts
+from lakehouse.cli import Job
+from lakehouse.contracts import Contract
+from lakehouse.delta.read import head, read
+from lakehouse.delta.write import replace_run, replace_where
+from lakehouse.errors import LedgerImbalance
+from lakehouse.landing import POSITION, Manifest
+from lakehouse.observe.ledger import Ledger
+from lakehouse.observe.outcome import LedgerCounts, TableOutcome
+from lakehouse.quality import quarantine, rules, verdicts
+from lakehouse.quality.verdicts import Certification
+from lakehouse.settings import Settings
+from lakehouse.sources import fx, hubspot, kafka, salesforce, snowflake, vendor
+from lakehouse.sources.watermark import Watermark
+
+log = logging.getLogger("lakehouse.flows.ingest")
+
+Extract = Callable[[Settings, str, Mapping[str, Watermark]], tuple[Manifest, ...]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What feeds which Bronze tables."""
+
+    extract: Extract
+    tables: tuple[str, ...]
+
+
+SOURCES: dict[str, Source] = {
+    "hubspot": Source(hubspot.extract, ("hubspot_contacts",)),
+    "salesforce": Source(salesforce.extract, ("salesforce_accounts", "salesforce_leads")),
+    "snowflake": Source(snowflake.extract, ("snowflake_orders",)),
+    "vendor": Source(vendor.extract, ("vendor_shipments",)),
+    "fx": Source(fx.extract, ("fx_rates",)),
+    "kafka": Source(kafka.extract, ("kafka_orders",)),
+}
+
+
+def ingest(job: Job, source: str) -> None:
+    """Land and load every table of a source."""
+    certified = {table: certification(job, f"bronze.{table}") for table in SOURCES[source].tables}
+    watermarks = {
+        table: Watermark(time=known.watermark, states=known.states) for table, known in certified.items()
+    }
+    manifests = SOURCES[source].extract(job.settings, job.run_id, watermarks)
+    # Refusals of all tables are found before the first of them is written.
+    loads = [_Load(job, manifest, certified[manifest.table]) for manifest in manifests]
+    try:
+        for load in loads:
+            load.require_contract()
+        for load in loads:
+            job.outcome.tables.append(load.write())
+            job.outcome.notes.extend(load.manifest.notes)
+    finally:
+        for load in loads:
+            load.release()
+
+
+def certification(job: Job, table: str) -> Certification:
+    """What the verdicts of a table certify, for the table as it lives now."""
+    live = head(job.spark, job.settings.table_uri(table))
+    return verdicts.certification(table, verdicts.read_all(job.settings, table), live.table_id)
+
+
+class _Load:
+    """One manifest on its way into one Bronze table: classified once, counted once, written."""
+
+    def __init__(self, job: Job, manifest: Manifest, certified: Certification) -> None:
+        self.manifest = manifest
+        self.contract = contracts.load(f"bronze.{manifest.table}").with_overrides(job.settings.dq_thresholds)
+        self._job = job
+        self._uri = job.settings.table_uri(self.contract.name)
+        split = rules.split(_raw(job.spark, job.settings, manifest, self.contract), self.contract)
+        self._rows = _classified(split, self.contract, _known(job, self.contract, certified)).persist(
+            StorageLevel.MEMORY_AND_DISK
+        )
+        counts = [F.count_if(F.col("_class") == label).alias(f"class:{label}") for label in _CLASSES]
+        self._counts = self._rows.agg(*counts, *rules.batch_metrics(self._rows, self.contract)).head()
+
+    def require_contract(self) -> None:
+        """Raise ContractViolation, naming every difference, where the batch as a whole breaks its contract."""
+        assert self._counts is not None  # an aggregation without grouping has one row
+        rules.require_contract(self.contract, self.manifest, self._counts.asDict())
+
+    def write(self) -> TableOutcome:
+        """Quarantine first, then Bronze: a row is never in neither."""
+        assert self._counts is not None
+        job, name = self._job, self.contract.name
+        stats = self._counts.asDict()
+        rejected = self._rows.where(F.col("_class") == "quarantined")
+        quarantine.replace_open(job.spark, job.settings, rejected, self.contract, self.manifest, stats["class:quarantined"])
+        business = [F.col(column.name) for column in self.contract.columns]
+        commit = replace_run(
+            self._rows.where(F.col("_class") == "inserted").select(*business),
+            self._uri,
+            job.run_id,
+            self.manifest.landed_at.date(),
+            f"{job.run_id}/{job.name}/{name}",
+        )
+        written = commit.metric("numOutputRows")
+        if written != stats["class:inserted"]:
+            raise LedgerImbalance(f"{name}: wrote {written} rows, expected {stats['class:inserted']}", hint="rerun the task")
+        ledger = Ledger(
+            read=self.manifest.rows,
+            inserted=written,
+            quarantined=stats["class:quarantined"],
+            duplicates=stats["class:duplicate"],
+        ).require_balance(name)
+        log.info("%s: %s", name, json.dumps(asdict(ledger)))
+        return TableOutcome(
+            table=name,
+            ledger=LedgerCounts(**asdict(ledger)),
+            version=commit.version,
+            table_id=head(job.spark, self._uri).table_id,
+            rules={key.removeprefix("rule:"): count for key, count in stats.items() if key.startswith("rule:") and count},
+        )
+
+    def release(self) -> None:
+        self._rows.unpersist()
+
+
+_CLASSES = ("inserted", "duplicate", "quarantined")
+
+
+def _raw(spark: SparkSession, settings: Settings, manifest: Manifest, contract: Contract) -> DataFrame:
+    """Landed rows as they came: ``fields`` (source field → text), ``payload``, position and provenance."""
+    if manifest.source == "kafka":
+        rows = kafka.read_range(spark, settings, manifest)
+    elif parquet := manifest.uris(settings, "parquet"):
+        landed = spark.read.parquet(*parquet)
+        names = [name for name in landed.columns if name != POSITION]
+        rows = landed.select(
+            F.create_map(*[item for name in names for item in (F.lit(name), F.col(f"`{name}`").cast("string"))]).alias("fields"),
+            F.to_json(F.struct(*[F.col(f"`{name}`") for name in names])).alias("payload"),
+            F.col(POSITION),
+        )
+    else:
+        rows = _json_lines(spark, manifest.uris(settings, "jsonl"))
+    landed_at = F.lit(manifest.landed_at.isoformat()).cast("timestamp")
+    return rows.withColumns(
+        {
+            "_run_id": F.lit(manifest.run_id),
+            "_source": F.lit(manifest.source),
+            "_landed_at": landed_at,
+            "ingest_date": F.to_date(landed_at),
+        }
+    )
+
+
+def _json_lines(spark: SparkSession, uris: list[str]) -> DataFrame:
+    if not uris:
+        return spark.createDataFrame([], "fields map<string,string>, payload string, _position string")
+    fields = F.from_json("value", "map<string,string>")
+    lines = spark.read.text(uris).select(fields.alias("fields"), F.col("value").alias("payload"))
+    return lines.withColumn(POSITION, F.col("fields")[POSITION])
+
+
+def _known(job: Job, contract: Contract, certified: Certification) -> DataFrame | None:
+    """Keys and payloads that certified runs other than this one hold."""
+    runs = sorted(certified.run_ids - {job.run_id})
+    if not runs:
+        return None
+    table = read(job.spark, job.settings.table_uri(contract.name), certified.version)
+    return table.where(F.col("_run_id").isin(runs)).select(*contract.key, "_payload_hash").distinct()
+
+
+def _classified(split: DataFrame, contract: Contract, known: DataFrame | None) -> DataFrame:
+    """Label each row: quarantined, duplicate (of this batch or of certified Bronze, same payload) or inserted."""
+    identity = [*contract.key, "_payload_hash"]
+    is_good = F.size("_reasons") == 0
+    first = F.row_number().over(Window.partitionBy(is_good, *identity).orderBy(POSITION)) == 1
+    rows = split.withColumn("_is_first", first)
+    is_known: Column = F.lit(False)
+    if known is not None:
+        marked = known.withColumn("_is_known", F.lit(True))
+        rows = rows.join(marked, on=identity, how="left")
+        is_known = F.coalesce("_is_known", F.lit(False))
+    label = (
+        F.when(~is_good, "quarantined").when(~F.col("_is_first") | is_known, "duplicate").otherwise("inserted")
+    )
+    return rows.withColumn("_class", label)
