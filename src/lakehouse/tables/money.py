@@ -1,8 +1,9 @@
 """Exact conversion of money: integers inside, one rounding at the end, half-up (away from zero).
 
-Spark's decimal division rounds to a scale of its own choosing before anyone can round to ours, and ``div`` returns a
-64-bit integer. Quotients are therefore taken on integers held in DECIMAL(38,0) and the remainder decides the rounding.
-The steps are columns of their own because an expression that names its parts several times grows without bound.
+Spark's decimal division rounds to a scale of its own choosing before anyone can round to ours, and ``div``
+returns a 64-bit integer. Quotients are therefore taken on integers held in DECIMAL(38,0) and the remainder
+decides the rounding. The steps are columns of their own because an expression that names its parts several
+times grows without bound.
 """
 
 from decimal import Decimal
@@ -26,7 +27,8 @@ def _with_quotient(
 ) -> DataFrame:
     """Adds numerator / denominator of non-negative integers, half-up, as DECIMAL(38,0).
 
-    Null where an operand is null, where the denominator is not positive, or where the result exceeds `digits` digits.
+    Null where an operand is null, where the denominator is not positive, or where the result exceeds
+    `digits` digits.
     """
     limit = F.lit(Decimal(10**digits))
     # Null where limit x divisor itself exceeds 38 digits: then the quotient surely is in range.
@@ -51,7 +53,8 @@ def _with_quotient(
 def with_cross_rate(df: DataFrame, name: str, *, usd_per_eur: str, ccy_per_eur: str) -> DataFrame:
     """Adds the USD for one unit of a currency, usd_per_eur / ccy_per_eur, as DECIMAL(20,12), half-up once.
 
-    Null where a quote is missing, where ccy_per_eur is not positive, or where the result exceeds DECIMAL(20,12).
+    Null where a quote is missing, where ccy_per_eur is not positive, or where the result exceeds
+    DECIMAL(20,12).
     """
     rate = (F.col("_picos").cast("decimal(20,0)") * F.lit(Decimal("0.000000000001"))).cast(RATE)
     numerator = _picos(usd_per_eur) * F.lit(_E12)
@@ -61,9 +64,10 @@ def with_cross_rate(df: DataFrame, name: str, *, usd_per_eur: str, ccy_per_eur: 
 
 
 def with_usd(df: DataFrame, name: str, *, amount: str, usd_per_eur: str, ccy_per_eur: str) -> DataFrame:
-    """Adds amount x usd_per_eur / ccy_per_eur as DECIMAL(18,2), half-up once; a negative amount rounds like its mirror.
+    """Adds amount x usd_per_eur / ccy_per_eur as DECIMAL(18,2), half-up once (away from zero).
 
-    Null where an operand is missing, where ccy_per_eur is not positive, or where the result exceeds DECIMAL(18,2).
+    Null where an operand is missing, where ccy_per_eur is not positive, or where the result exceeds
+    DECIMAL(18,2).
     """
     cents = (F.abs(amount) * F.lit(Decimal(100))).cast("decimal(18,0)")
     # At most 18 + 20 digits: the product fits DECIMAL(38,0) for every pair of operands.

@@ -1,26 +1,27 @@
-"""Which of several rows of one key is the row: a total order, the same within a batch and against the stored row.
+"""Which of several rows of a key wins: a total order, the same within a batch and against the stored row.
 
-The order of a table is the tuple of columns ORDER = (time, source rank, source position, payload hash), compared
-from left to right, the greatest wins, null below everything:
+The order of a table is the tuple of columns ORDER = (time, source rank, source position, payload hash),
+compared from left to right, the greatest wins, null below everything:
 
-=====================  =================  =====================================  =====================================
-table                  time               _source_rank                           _source_position
-=====================  =================  =====================================  =====================================
-orders                 event_ts           2 Snowflake, 1 Kafka                   load time; partition/offset
-fx_rates               _landed_at         2 history file, 1 daily file           empty
-salesforce_accounts    modified_at        1 deleted, 0 live                      empty
-salesforce_leads       modified_at        1 deleted, 0 live                      empty
-hubspot_contacts       modified_at        1 archived or merged, 0 live           empty
-vendor_shipments       file               0                                      landing time # line
-=====================  =================  =====================================  =====================================
+===================  ===========  ==============================  ============================
+table                time         _source_rank                    _source_position
+===================  ===========  ==============================  ============================
+orders               event_ts     2 Snowflake, 1 Kafka            load time; partition/offset
+fx_rates             _landed_at   2 history file, 1 daily file    empty
+salesforce_accounts  modified_at  1 deleted, 0 live               empty
+salesforce_leads     modified_at  1 deleted, 0 live               empty
+hubspot_contacts     modified_at  1 archived or merged, 0 live    empty
+vendor_shipments     file         0                               landing time # line
+===================  ===========  ==============================  ============================
 
-Sources do not always touch the modification time when they delete or merge a record; of two states of the same
-instant the deletion therefore outranks the live one. Vendor files carry no modification time: the name of the file
-(vendors date it) stands in for it, then a re-delivered file beats its predecessor, then the later line wins.
+Sources do not always touch the modification time when they delete or merge a record; of two states of the
+same instant the deletion therefore outranks the live one. Vendor files carry no modification time: the name
+of the file (vendors date it) stands in for it, then a re-delivered file beats its predecessor, then the
+later line wins.
 
-Every other column but `_run_id` is a function of that tuple, so that arrival order and batching cannot change a
-table. `_run_id` names the run that first brought the row: of rows equal in the whole tuple the stored one stays, then
-the one of the smallest run id.
+Every other column but `_run_id` is a function of that tuple, so that arrival order and batching cannot
+change a table. `_run_id` names the run that first brought the row: of rows equal in the whole tuple the
+stored one stays, then the one of the smallest run id.
 """
 
 from collections.abc import Sequence
@@ -59,8 +60,8 @@ def _text(column: str, data_type: DataType) -> Column:
 def with_payload_hash(df: DataFrame, columns: Sequence[str], name: str = "_payload_hash") -> DataFrame:
     """Adds the sha256 (hex) of `columns`: `<characters>:<text>` for each value, `-` for null, joined by `|`.
 
-    Text is the string itself; a decimal's unscaled integer; microseconds since 1970 for a timestamp; days since 1970
-    for a date; true or false.
+    Text is the string itself; a decimal's unscaled integer; microseconds since 1970 for a timestamp; days
+    since 1970 for a date; true or false.
     """
     parts = []
     for column in columns:
@@ -118,10 +119,11 @@ def label(source: DataFrame, stored: DataFrame, key: Sequence[str], order: Seque
 def classify(source: DataFrame, stored: DataFrame, key: Sequence[str], order: Sequence[str]) -> DataFrame:
     """Every source row once, with its `_class` (and `_generated`, false).
 
-    Within a key, over the source rows and the stored row, the greatest in `order` is the winner: `inserted` where the
-    key was not stored, `updated` where it replaces the stored row. Of the losers, one that repeats the time and payload
-    of a stored or greater row is a `duplicate`; one of the winner's time with another payload a `conflict`; one of an
-    older time `superseded`. Stored rows of other keys do not matter and may be left out.
+    Within a key, over the source rows and the stored row, the greatest in `order` is the winner: `inserted`
+    where the key was not stored, `updated` where it replaces the stored row. Of the losers, one that
+    repeats the time and payload of a stored or greater row is a `duplicate`; one of the winner's time with
+    another payload a `conflict`; one of an older time `superseded`. Stored rows of other keys do not matter
+    and may be left out.
     """
     return (
         label(source, stored, key, order)

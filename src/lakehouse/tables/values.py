@@ -1,4 +1,4 @@
-"""Small column expressions that more than one table needs. None of them depends on the session's time zone."""
+"""Small column expressions that several tables need. None depends on the session's time zone."""
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -24,7 +24,7 @@ def utc_month(timestamp: Column) -> Column:
 
 
 def sortable_instant(timestamp: Column) -> Column:
-    """An instant as text that sorts like the instant: '2025-01-31T86399.999999' (day, seconds of the day, UTC)."""
+    """An instant as text that sorts like it: '2025-01-31T86399.999999' (UTC day, seconds of the day)."""
     seconds = F.pmod(F.unix_seconds(timestamp), F.lit(86_400))
     micros = F.pmod(F.unix_micros(timestamp), F.lit(1_000_000))
     return F.concat(

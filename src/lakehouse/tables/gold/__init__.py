@@ -1,1 +1,1 @@
-"""Gold: one module per table, each a function of certified Silver (and, for frozen prices, of the published Gold)."""
+"""Gold: one module per table, a function of certified Silver (frozen prices: and of the published Gold)."""

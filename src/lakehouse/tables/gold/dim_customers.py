@@ -9,7 +9,7 @@ KEY = ("id",)
 
 
 def transform(accounts: DataFrame, contacts: DataFrame, *, publish_id: str) -> DataFrame:
-    """Accounts with the number of their HubSpot contacts that are neither archived nor merged into another."""
+    """Accounts with the number of their HubSpot contacts that are neither archived nor merged."""
     is_live = ~F.coalesce("is_deleted", F.lit(False)) & F.col("merged_into").isNull()
     counted = (
         contacts.where(is_live & F.col("account_id").isNotNull())

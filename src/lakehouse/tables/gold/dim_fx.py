@@ -1,8 +1,8 @@
 """gold.dim_fx: the rate of every currency on every day. Grain (as_of_date, ccy).
 
-The calendar of a currency runs from its first quote to the newest quote of the whole table plus max_staleness_days;
-beyond that nothing can be fresh. A quote is carried forward over weekends, holidays and gaps for at most
-max_staleness_days; a day without a fresh quote has null in every rate column.
+The calendar of a currency runs from its first quote to the newest quote of the whole table plus
+max_staleness_days; beyond that nothing can be fresh. A quote is carried forward over weekends, holidays and
+gaps for at most max_staleness_days; a day without a fresh quote has null in every rate column.
 """
 
 import datetime as dt
@@ -16,7 +16,7 @@ KEY = ("as_of_date", "ccy")
 
 
 def transform(rates: DataFrame, *, max_staleness_days: int, publish_id: str) -> DataFrame:
-    """One row per day and currency, with the newest rate of at most max_staleness_days before (0: of that day only)."""
+    """One row per day and currency, with the newest rate at most max_staleness_days old (0: of that day)."""
     is_usable = F.col("usd_per_eur").isNotNull() & (F.col("ccy_per_eur") > 0)
     quotes = Window.partitionBy("ccy").orderBy("as_of_date")
     end = F.least(F.date_add(F.max("as_of_date"), max_staleness_days), F.lit(dt.date.max))

@@ -3,10 +3,11 @@
 * order_date is the UTC day of the order's first event: shipping an order does not re-price it.
 * customer_id, status, currency, amount_native and event_ts are those of the latest event in the total order;
   shipped_at is the earliest and delivered_at the latest that any event tells.
-* The quotes are those of gold.dim_fx on (order_date, currency), the join that users make themselves. Without a fresh
-  rate amount_usd, fx_as_of_date and both quotes are null; so they are where the price exceeds DECIMAL(18,2).
-* A published order older than restate_days keeps the quotes it was published with, missing ones included, unless
-  its order_date or currency changed; amount_usd always follows the present amount.
+* The quotes are those of gold.dim_fx on (order_date, currency), the join that users make themselves. Without
+  a fresh rate amount_usd, fx_as_of_date and both quotes are null; so they are where the price exceeds
+  DECIMAL(18,2).
+* A published order older than restate_days keeps the quotes it was published with, missing ones included,
+  unless its order_date or currency changed; amount_usd always follows the present amount.
 * An order of an unknown customer stays, with is_known_customer false.
 
 Timestamps are cut to whole milliseconds; amount_usd is rounded half-up once.
@@ -93,10 +94,10 @@ def transform(
     restate_days: int,
     publish_id: str,
 ) -> DataFrame:
-    """The whole table from silver.orders, this publication's dim_customers and dim_fx, and the published fact_orders.
+    """The whole table, from silver.orders, this publication's dim_customers and dim_fx, and what is published.
 
-    run_date is the UTC day of the run; `previous` is None for the first publication. Orders with an order_date before
-    run_date - restate_days are frozen.
+    run_date is the UTC day of the run; `previous` is None for the first publication. Orders with an
+    order_date before run_date - restate_days are frozen.
     """
     known = customers.select(F.col("id").alias("customer_id"), F.lit(True).alias("_known"))
     is_priced = F.col("amount_usd").isNotNull()

@@ -1,11 +1,11 @@
 """silver.fx_rates: the ECB's reference rates, in USD for one unit of a currency. Grain (as_of_date, ccy).
 
-Both quotes are kept: ccy_per_eur as the ECB gives it and usd_per_eur of the same date; rate_to_base is their quotient.
-A date without a quote for USD has null in usd_per_eur and rate_to_base, and no row for EUR.
+Both quotes are kept: ccy_per_eur as the ECB gives it and usd_per_eur of the same date; rate_to_base is
+their quotient. A date without a quote for USD has null in usd_per_eur and rate_to_base, and no row for EUR.
 
-A rate depends on two quotes, its own and that of USD. `transform` therefore leaves usd_per_eur and rate_to_base empty
-and `resolve` fills them from the quotes that stand after this batch, restating stored rows of the date where the quote
-for USD came late or changed. SCOPE is the whole date for that reason.
+A rate depends on two quotes, its own and that of USD. `transform` therefore leaves usd_per_eur and
+rate_to_base empty and `resolve` fills them from the quotes that stand after this batch, restating stored
+rows of the date where the quote for USD came late or changed. SCOPE is the whole date for that reason.
 """
 
 from decimal import Decimal
@@ -43,7 +43,7 @@ DAILY_RANK = 1
 
 
 def transform(quotes: DataFrame) -> DataFrame:
-    """Every quote in Bronze as a row of silver.fx_rates; usd_per_eur and rate_to_base are null until `resolve`."""
+    """Every quote in Bronze as a row of silver.fx_rates, usd_per_eur and rate_to_base still null."""
     rank = F.when(F.col("publication") == "history", HISTORY_RANK).otherwise(DAILY_RANK)
     rows = quotes.select(
         "as_of_date",
@@ -61,7 +61,7 @@ def transform(quotes: DataFrame) -> DataFrame:
 
 
 def resolve(source: DataFrame, stored: DataFrame) -> DataFrame:
-    """What becomes of each source row, and the rows to be generated; `stored` has all rows of the source's dates.
+    """What becomes of each source row, and the rows to generate; `stored` has all rows of the source's dates.
 
     Generated are the stored rows whose rate changes with the quote for USD, and the row for EUR, which takes
     publication, landing time and run from the quote for USD. What would not change is not generated.

@@ -1,7 +1,7 @@
 """silver.hubspot_contacts: the latest state of each contact. Grain id.
 
-An archived contact and one merged into another stay, marked is_deleted; merged_into names the survivor. account_id is
-the Salesforce account the contact belongs to.
+An archived contact and one merged into another stay, marked is_deleted; merged_into names the survivor.
+account_id is the Salesforce account the contact belongs to.
 """
 
 from pyspark.sql import DataFrame

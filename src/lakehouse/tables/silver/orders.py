@@ -1,7 +1,7 @@
 """silver.orders: one row per event of an order, from Snowflake and Kafka.
 
-Grain (order_id, event_ts). Where both sources tell of an event, Snowflake's row stays; within Snowflake the later
-load, within Kafka the later offset. Timestamps are UTC with microseconds, amount is in `currency`.
+Grain (order_id, event_ts). Where both sources tell of an event, Snowflake's row stays; within Snowflake the
+later load, within Kafka the later offset. Timestamps are UTC with microseconds, amount is in `currency`.
 """
 
 from pyspark.sql import Column, DataFrame

@@ -1,7 +1,8 @@
 """silver.vendor_shipments: the latest state of each shipment. Grain id (the vendor's shipment_id).
 
-Vendor files have no modification time and no deletes: the file with the later name wins, then a later delivery of the
-same file, then the later line. weight_kg is in kilograms, cost in `currency`, timestamps are UTC.
+Vendor files have no modification time and no deletes: the file with the later name wins, then a later
+delivery of the same file, then the later line. weight_kg is in kilograms, cost in `currency`, timestamps
+are UTC.
 """
 
 from pyspark.sql import DataFrame
