@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from local.jars import JARS, REPO, SetupIncomplete, java_tool, pyspark_jars  # noqa: E402
+from local.jars import JARS, REPO, SetupIncomplete, java_tool, pyspark_jars
 
 MANIFEST = REPO / "emr_configs" / "jars.xml"
 SETTINGS = REPO / "emr_configs" / "ivysettings.xml"
@@ -146,7 +146,15 @@ def build_own_jar() -> Path:
     against = [str(jar) for jar in present if jar.name.startswith(needed)]
     with tempfile.TemporaryDirectory(dir=JARS) as scratch:
         classes = Path(scratch) / "classes"
-        command = [java_tool("javac"), "--release", "17", "-Xlint:all,-classfile", "-Werror", "-d", str(classes)]
+        command = [
+            java_tool("javac"),
+            "--release",
+            "17",
+            "-Xlint:all,-classfile",
+            "-Werror",
+            "-d",
+            str(classes),
+        ]
         command += ["-cp", os.pathsep.join(against), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
@@ -170,8 +178,12 @@ def comment_of(jar: Path) -> bytes:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write-checksums", action="store_true", help="write jars.sha256 from what was fetched")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--write-checksums", action="store_true", help="write jars.sha256 from what was fetched"
+    )
     arguments = parser.parse_args()
     started = time.monotonic()
     names = manifest_jars()
@@ -179,11 +191,16 @@ def main() -> int:
         if arguments.write_checksums or not in_place(names):
             missing = [name for name in names if not (JARS / name).exists()]
             if missing:
-                print(f"Fetching {len(missing)} jars (80 MB in all) into {JARS.relative_to(REPO)}/ …", flush=True)
+                print(
+                    f"Fetching {len(missing)} jars (80 MB in all) into {JARS.relative_to(REPO)}/ …",
+                    flush=True,
+                )
                 fetch(sorted({name.split("/")[0] for name in missing}))
             if arguments.write_checksums:
                 lines = "".join(f"{sha256(JARS / name)}  {name}\n" for name in names)
-                CHECKSUMS.write_text("# sha256 of every jar of jars.xml; written by `make jars-lock`.\n" + lines)
+                CHECKSUMS.write_text(
+                    "# sha256 of every jar of jars.xml; written by `make jars-lock`.\n" + lines
+                )
             verify(names)
             remove_strangers(names)
             STAMP.write_text(stamp_of(names))
@@ -191,7 +208,9 @@ def main() -> int:
     except SetupIncomplete as problem:
         print(f"fetch_jars: {problem}", file=sys.stderr)
         return 1
-    print(f"{len(names)} jars and {own.name} in {JARS.relative_to(REPO)}/ ({time.monotonic() - started:.1f} s)")
+    print(
+        f"{len(names)} jars and {own.name} in {JARS.relative_to(REPO)}/ ({time.monotonic() - started:.1f} s)"
+    )
     return 0
 
 
