@@ -141,10 +141,12 @@ class LandingWriter:
         fields: Iterable[str] = (),
         state: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
+        rows: int | None = None,
     ) -> Manifest:
         """Write the manifest; where another try was first, its manifest is the truth and is returned.
 
-        ``fields`` are names that the source declared (a header, a result's columns) even if no row came.
+        ``fields`` are names that the source declared (a header, a result's columns) even if no row came. ``rows``
+        states the count where the rows stay in the source (a range of Kafka offsets).
         """
         manifest = Manifest(
             source=self._source,
@@ -154,7 +156,7 @@ class LandingWriter:
             window_to=window_to,
             landed_at=run_time(self._run_id),
             files=tuple(self._files),
-            rows=self._rows,
+            rows=self._rows if rows is None else rows,
             fields={**dict.fromkeys(fields, 0), **self._fields},
             state=dict(state or {}),
             notes=tuple(notes),

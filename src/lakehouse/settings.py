@@ -25,13 +25,21 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RetrySettings(_Frozen):
+    """Patience with one call to a source: tries, and seconds from the first try to the last."""
+
+    attempts: int = Field(default=8, ge=1)
+    first_wait_seconds: float = Field(default=0.5, gt=0)
+    max_wait_seconds: float = Field(default=300, gt=0)
+
+
 class HubSpotSettings(_Frozen):
     """HubSpot CRM v3. ``endpoint`` replaces the API's host where a local double answers."""
 
     secret: str
     endpoint: HttpUrl | None = None
-    page_size: int = Field(100, ge=1, le=200)
-    overlap_minutes: int = Field(10, ge=0, description="index lag of the search API: this much is read again")
+    page_size: int = Field(default=100, ge=1, le=200)
+    overlap_minutes: int = Field(default=10, ge=0, description="index lag of the search API: this much is read again")
 
 
 class SalesforceSettings(_Frozen):
@@ -41,7 +49,7 @@ class SalesforceSettings(_Frozen):
     endpoint: HttpUrl | None = None
     auth: Literal["client_credentials", "password"] = "client_credentials"
     api_version: str = "62.0"
-    overlap_minutes: int = Field(10, ge=0)
+    overlap_minutes: int = Field(default=10, ge=0)
 
 
 class SnowflakeSettings(_Frozen):
@@ -52,8 +60,8 @@ class SnowflakeSettings(_Frozen):
     host: str | None = None
     port: int | None = None
     protocol: Literal["http", "https"] = "https"
-    overlap_minutes: int = Field(60, ge=0)
-    network_timeout_seconds: int = Field(120, ge=1)
+    overlap_minutes: int = Field(default=60, ge=0)
+    network_timeout_seconds: int = Field(default=120, ge=1)
 
 
 class VendorSettings(_Frozen):
@@ -85,13 +93,14 @@ class SourceSettings(_Frozen):
     vendor: VendorSettings
     fx: FxSourceSettings
     kafka: KafkaSettings
+    retry: RetrySettings = RetrySettings()
 
 
 class FxRules(_Frozen):
     """How long a rate may be carried forward, and how long a late rate still re-prices an order (days)."""
 
-    max_staleness_days: int = Field(5, ge=0)
-    restate_days: int = Field(35, ge=0)
+    max_staleness_days: int = Field(default=5, ge=0)
+    restate_days: int = Field(default=35, ge=0)
 
 
 class OpenLineageSettings(_Frozen):

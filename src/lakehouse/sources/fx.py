@@ -1,0 +1,189 @@
+"""ECB euro reference rates to landing files, as quoted: units of a currency for one euro.
+
+The daily document holds the newest day, the history all days since 1999. The history is read the first time,
+and again when a working day lies between the watermark and the newest day: runs were missed (or there was a
+holiday, which costs one download).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from xml.etree import ElementTree
+
+import requests
+
+from lakehouse.errors import SourceError
+from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
+from lakehouse.runs import run_time
+from lakehouse.settings import Settings
+from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
+from lakehouse.sources.watermark import Newest, Watermark, window_end
+
+SOURCE, TABLE = "fx", "fx_rates"
+FIELDS = ("as_of_date", "ccy", "ccy_per_eur", "publication")
+OVERLAP = timedelta(days=7)
+_TIMEOUT = (10.0, 60.0)
+_ZIP = b"PK"
+_LARGEST_HISTORY = 256 * 1024 * 1024
+
+Row = dict[str, Any]
+
+
+def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
+    """Land quotes dated since the watermark, less seven days for corrections; no quote ("N/A", empty), no row.
+
+    Raises SourceUnavailable, SourceError where a document is not what the ECB describes.
+    """
+    landed = read_manifest(settings, SOURCE, TABLE, run_id)
+    if landed is not None:
+        return (landed,)
+    watermark = watermarks.get(TABLE, Watermark())
+    since = watermark.since(OVERLAP)
+    writer = LandingWriter(settings, SOURCE, TABLE, run_id)
+    notes: list[str] = []
+
+    daily_body = _get(settings, settings.sources.fx.daily_url)
+    daily = list(parse_daily(daily_body))
+    writer.write_original("eurofxref-daily.xml", daily_body)
+    rows = daily
+    if needs_history(watermark, daily):
+        body = _get(settings, settings.sources.fx.history_url)
+        writer.write_original(f"eurofxref-hist.{'zip' if body.startswith(_ZIP) else 'csv'}", body)
+        history = list(parse_history(body))
+        known = {(row["as_of_date"], row["ccy"]) for row in history}
+        rows = [*history, *(row for row in daily if (row["as_of_date"], row["ccy"]) not in known)]
+        notes.append("fx: the history was read")
+
+    newest = Newest()
+    writer.write_rows(_window(rows, since, newest))
+    manifest = writer.commit(
+        window_from=since,
+        window_to=window_end(newest.time, watermark, run_time(run_id)),
+        fields=FIELDS,
+        notes=notes,
+    )
+    return (manifest,)
+
+
+def needs_history(watermark: Watermark, daily: Iterable[Row]) -> bool:
+    """Whether a working day lies between the watermark's and the newest quoted day."""
+    if watermark.time is None:
+        return True
+    newest = max((day for row in daily if (day := _day(row["as_of_date"]))), default=None)
+    if newest is None:
+        return True
+    day = watermark.time.date() + timedelta(days=1)
+    while day < newest:
+        if day.isoweekday() <= 5:
+            return True
+        day += timedelta(days=1)
+    return False
+
+
+def parse_daily(body: bytes) -> Iterator[Row]:
+    """Quotes of eurofxref-daily.xml (or of the 90-day file, which has the same form)."""
+    try:
+        parser = ElementTree.XMLParser(target=_PlainXml())
+        root = ElementTree.fromstring(body, parser=parser)
+    except ElementTree.ParseError as error:
+        raise _malformed("eurofxref-daily.xml", f"XML that ends in {error}", "well-formed XML") from None
+    days = [element for element in root.iter() if "time" in element.attrib]
+    if not days:
+        raise _malformed("eurofxref-daily.xml", f"<{root.tag}> without a dated Cube", "a Cube with a time")
+    for day in days:
+        for quote in day:
+            if "currency" in quote.attrib:
+                yield from _row(
+                    day.attrib["time"], quote.attrib["currency"], quote.attrib.get("rate"), "daily"
+                )
+
+
+def parse_history(body: bytes) -> Iterator[Row]:
+    """Quotes of eurofxref-hist.csv, plain or zipped: a line a day, a column a currency."""
+    reader = csv.reader(io.StringIO(_unzipped(body), newline=""))
+    header = [name.strip() for name in next(reader, [])]
+    if not header or header[0] != "Date" or len(header) < 2:
+        raise _malformed("eurofxref-hist.csv", f"the header {','.join(header)[:80]!r}", "Date,USD,JPY,…")
+    for cells in reader:
+        for ccy, rate in zip(header[1:], cells[1:], strict=False):
+            if ccy:
+                yield from _row(cells[0].strip(), ccy, rate, "history")
+
+
+def _row(as_of_date: str, ccy: str, rate: str | None, publication: str) -> Iterator[Row]:
+    text = (rate or "").strip()
+    if text and text != "N/A":
+        yield {
+            POSITION: f"{publication}:{as_of_date}:{ccy}",
+            "as_of_date": as_of_date,
+            "ccy": ccy,
+            "ccy_per_eur": text,
+            "publication": publication,
+        }
+
+
+def _window(rows: Iterable[Row], since: datetime | None, newest: Newest) -> Iterator[Row]:
+    for row in rows:
+        day = _day(row["as_of_date"])
+        if day is not None:
+            if since is not None and day < since.date():
+                continue
+            newest.see(datetime.combine(day, time(), UTC))
+        yield row
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _get(settings: Settings, url: str) -> bytes:
+    def once() -> bytes:
+        try:
+            response = requests.get(url, timeout=_TIMEOUT)
+        except requests.RequestException as error:
+            raise ComeBackLater(f"ECB: received no answer from {url} ({type(error).__name__})") from error
+        if response.status_code != 200:
+            raise http_failure("ECB", response.status_code, f"{response.reason}, {url}", response.headers)
+        return response.content
+
+    return patiently(once, settings.sources.retry)
+
+
+class _PlainXml(ElementTree.TreeBuilder):
+    """Refuses document types: these documents have none, and entities are declared there."""
+
+    def doctype(self, name: str, *_: str | None) -> None:
+        raise _malformed("eurofxref-daily.xml", f"a document type ({name})", "XML without one")
+
+
+def _unzipped(body: bytes) -> str:
+    name = "eurofxref-hist.csv"
+    try:
+        if body.startswith(_ZIP):
+            with zipfile.ZipFile(io.BytesIO(body)) as archive:
+                member = next(
+                    (item for item in archive.infolist() if item.filename.lower().endswith(".csv")), None
+                )
+                if member is None or member.file_size > _LARGEST_HISTORY:
+                    raise _malformed(
+                        "eurofxref-hist.zip", "a ZIP without a CSV of plausible size", "eurofxref-hist.csv"
+                    )
+                body = archive.read(member)
+        return body.decode("utf-8-sig")
+    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
+        raise _malformed(name, f"bytes that cannot be read ({error})", "a ZIP or CSV") from None
+
+
+def _malformed(name: str, received: str, expected: str) -> SourceError:
+    return SourceError(
+        f"ECB {name}: received {received}, expected {expected}",
+        hint="open the address of the setting sources.fx in a browser: the ECB may have changed the form",
+    )

@@ -1,0 +1,185 @@
+"""The order topic, as a bounded batch. Nothing is landed but the range of offsets that this run reads.
+
+Kafka is its own landing: Bronze keeps raw keys, values and offsets. The manifest fixes, once a run, from where
+to where each partition is read; Spark's Kafka reader then reads exactly that, now or in a rerun.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from lakehouse.errors import (
+    ConfigError,
+    CredentialsError,
+    LakehouseError,
+    SourceError,
+    SourceUnavailable,
+    Violation,
+)
+from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.runs import run_time
+from lakehouse.settings import Settings
+from lakehouse.sources.secrets import Secret, read_secret
+from lakehouse.sources.watermark import Watermark, window_end
+
+SOURCE, TABLE = "kafka", "kafka_orders"
+_SECRET_FIELDS = ("bootstrap_servers", "api_key", "api_secret", "group_id")
+_TIMEOUT = 20.0
+_REFUSED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+
+
+def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
+    """Decide the range of this run: from the certified offsets, or the beginning, to the end as it is now.
+
+    ``state``: ``{"topic", "from": {partition: offset}, "until": {partition: offset}}``; ``rows``: the sum of until
+    minus from. Raises SourceError where certified offsets do not fit the topic (records expired unread, or the topic
+    was made anew), CredentialsError, SourceUnavailable.
+    """
+    landed = read_manifest(settings, SOURCE, TABLE, run_id)
+    if landed is not None:
+        return (landed,)
+    options = settings.sources.kafka
+    if options.mode != "batch":
+        raise ConfigError(
+            f"sources.kafka.mode: received {options.mode}, expected batch",
+            hint="with mode stream the streaming job alone fills bronze.kafka_orders",
+        )
+    watermark = watermarks.get(TABLE, Watermark())
+    limits = _limits(settings)
+    starts = _starts(options.topic, limits, certified_offsets(watermark, options.topic))
+    until = {partition: high for partition, (_, high) in limits.items()}
+    manifest = LandingWriter(settings, SOURCE, TABLE, run_id).commit(
+        window_from=watermark.time,
+        window_to=window_end(run_time(run_id), watermark, run_time(run_id)),
+        state={"topic": options.topic, "from": _keyed(starts), "until": _keyed(until)},
+        rows=sum(until[partition] - start for partition, start in starts.items()),
+    )
+    return (manifest,)
+
+
+def connector_options(settings: Settings, manifest: Manifest) -> dict[str, str]:
+    """Options of Spark's Kafka reader for the manifest's range. They hold credentials: never make them confs."""
+    secret = read_secret(settings.sources.kafka.secret, _SECRET_FIELDS)
+    topic = manifest.state["topic"]
+    return {
+        "kafka.bootstrap.servers": secret["bootstrap_servers"],
+        "kafka.security.protocol": settings.sources.kafka.security_protocol,
+        "kafka.sasl.mechanism": "PLAIN",
+        "kafka.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        f"username={_quoted(secret['api_key'])} password={_quoted(secret['api_secret'])};",
+        "assign": json.dumps({topic: sorted(int(partition) for partition in manifest.state["until"])}),
+        "startingOffsets": json.dumps({topic: manifest.state["from"]}),
+        "endingOffsets": json.dumps({topic: manifest.state["until"]}),
+        "failOnDataLoss": "true",
+    }
+
+
+def certified_offsets(watermark: Watermark, topic: str) -> dict[int, int]:
+    """Next offset of each partition: the furthest that a certified run has read."""
+    offsets: dict[int, int] = {}
+    for state in watermark.states:
+        if state.get("topic") == topic:
+            for partition, offset in state["until"].items():
+                offsets[int(partition)] = max(int(offset), offsets.get(int(partition), 0))
+    return offsets
+
+
+def _starts(
+    topic: str, limits: Mapping[int, tuple[int, int]], certified: Mapping[int, int]
+) -> dict[int, int]:
+    violations = []
+    for partition, offset in sorted(certified.items()):
+        where = f"{topic}[{partition}]"
+        if partition not in limits:
+            violations.append(
+                Violation(where, "no such partition", f"offset {offset}, read and certified before")
+            )
+            continue
+        low, high = limits[partition]
+        if low > offset:
+            violations.append(
+                Violation(
+                    where, f"records from offset {low}", f"from {offset}: {low - offset} expired unread"
+                )
+            )
+        elif high < offset:
+            violations.append(
+                Violation(where, f"an end at offset {high}", f"at least {offset}: the topic was made anew")
+            )
+    if violations:
+        raise SourceError(
+            f"Kafka topic {topic} does not continue where the last certified run ended",
+            violations=tuple(violations),
+            hint="expired records: recover them from the producer and longer retention next time; a topic made anew: "
+            "give it another name, because offsets would repeat",
+        )
+    return {partition: certified.get(partition, low) for partition, (low, _) in limits.items()}
+
+
+def _limits(settings: Settings) -> dict[int, tuple[int, int]]:
+    """Low and high watermark of each partition."""
+    options = settings.sources.kafka
+    secret = read_secret(options.secret, _SECRET_FIELDS)
+    heard: list[KafkaError] = []
+    consumer = Consumer(_client_options(settings, secret) | {"error_cb": heard.append})
+    try:
+        topic = consumer.list_topics(options.topic, timeout=_TIMEOUT).topics[options.topic]
+        if topic.error is not None:
+            raise KafkaException(topic.error)
+        return {
+            partition: consumer.get_watermark_offsets(
+                TopicPartition(options.topic, partition), timeout=_TIMEOUT, cached=False
+            )
+            for partition in sorted(topic.partitions)
+        }
+    except KafkaException as error:
+        raise meaning([error.args[0], *heard], options.topic, options.secret) from None
+    finally:
+        consumer.close()
+
+
+def _client_options(settings: Settings, secret: Secret) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": secret["bootstrap_servers"],
+        "security.protocol": settings.sources.kafka.security_protocol,
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": secret["api_key"],
+        "sasl.password": secret["api_secret"],
+        "group.id": secret["group_id"],
+        "enable.auto.commit": False,
+        "allow.auto.create.topics": False,
+    }
+
+
+def meaning(errors: Iterable[KafkaError], topic: str, secret: str) -> LakehouseError:
+    """What errors of the client mean for us; a refused login shows only among those that its callback heard."""
+    known = list(errors)
+    text = "; ".join(dict.fromkeys(error.name() for error in known))
+    if any(error.code() in _REFUSED for error in known):
+        return CredentialsError(
+            f"Kafka: received {text}, expected to be let in", hint=f"check the secret {secret}"
+        )
+    if any(error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC} for error in known):
+        return SourceError(
+            f"Kafka: there is no topic {topic}", hint="create it, or correct sources.kafka.topic"
+        )
+    return SourceUnavailable(f"Kafka: received {text}, expected an answer", hint="run the task again later")
+
+
+def _keyed(offsets: Mapping[int, int]) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(offsets.items())}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

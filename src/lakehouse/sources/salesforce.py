@@ -1,0 +1,296 @@
+"""Salesforce accounts and leads (REST, SOQL) to landing files, deleted records included.
+
+Windows are on SystemModstamp, which every change moves, also one that leaves LastModifiedDate alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from simple_salesforce.api import Salesforce
+from simple_salesforce.exceptions import (
+    SalesforceAuthenticationFailed,
+    SalesforceError,
+    SalesforceExpiredSession,
+    SalesforceRefusedRequest,
+)
+
+from lakehouse.errors import (
+    ContractViolation,
+    CredentialsError,
+    LakehouseError,
+    SourceError,
+    SourceUnavailable,
+    Violation,
+)
+from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.runs import run_time
+from lakehouse.settings import Settings
+from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
+from lakehouse.sources.secrets import read_secret
+from lakehouse.sources.watermark import Newest, Watermark, parse_time, window_end
+
+SOURCE = "salesforce"
+_TIMEOUT = (10.0, 120.0)
+_TRANSIENT_LOGIN = {
+    "SERVER_UNAVAILABLE",
+    "UNKNOWN_EXCEPTION",
+    "LOGIN_RATE_EXCEEDED",
+    "server_error",
+    "temporarily_unavailable",
+}
+_FIELDS = {
+    "client_credentials": ("instance_url", "client_id", "client_secret"),
+    "password": ("instance_url", "username", "password", "security_token"),
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SObject:
+    """A Salesforce object and the Bronze table that it feeds."""
+
+    name: str
+    table: str
+    fields: tuple[str, ...]
+
+
+SOBJECTS = (
+    SObject(
+        "Account",
+        "salesforce_accounts",
+        (
+            "Id",
+            "Name",
+            "Type",
+            "Industry",
+            "BillingCountry",
+            "Phone",
+            "Website",
+            "IsDeleted",
+            "CreatedDate",
+            "LastModifiedDate",
+            "SystemModstamp",
+        ),
+    ),
+    SObject(
+        "Lead",
+        "salesforce_leads",
+        (
+            "Id",
+            "FirstName",
+            "LastName",
+            "Email",
+            "Company",
+            "Status",
+            "Country",
+            "ConvertedAccountId",
+            "IsConverted",
+            "IsDeleted",
+            "CreatedDate",
+            "LastModifiedDate",
+            "SystemModstamp",
+        ),
+    ),
+)
+
+
+def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
+    """Land both objects: records changed or deleted since the watermark, less an overlap for late commits.
+
+    Raises ContractViolation naming every field that is missing in either object, CredentialsError,
+    SourceUnavailable, SourceError.
+    """
+    landed = {item.name: read_manifest(settings, SOURCE, item.table, run_id) for item in SOBJECTS}
+    if not all(landed.values()):
+        org = _Org(settings)
+        org.require_fields()
+        for item in SOBJECTS:
+            if landed[item.name] is None:
+                landed[item.name] = _land(
+                    settings, run_id, org, item, watermarks.get(item.table, Watermark())
+                )
+    return tuple(manifest for manifest in landed.values() if manifest is not None)
+
+
+def _land(settings: Settings, run_id: str, org: _Org, item: SObject, watermark: Watermark) -> Manifest:
+    since = watermark.since(timedelta(minutes=settings.sources.salesforce.overlap_minutes))
+    newest = Newest()
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        for record in org.changed(item, since):
+            newest.see(parse_time(record.get("SystemModstamp")))
+            yield record
+
+    writer = LandingWriter(settings, SOURCE, item.table, run_id)
+    writer.write_rows(rows())
+    return writer.commit(
+        window_from=since,
+        window_to=window_end(newest.time, watermark, run_time(run_id)),
+        fields=item.fields,
+    )
+
+
+class _Org:
+    """A logged-in Salesforce organisation."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.sources.salesforce
+        self._patience = settings.sources.retry
+        self._salesforce: Any = self._call(self._login)
+
+    def require_fields(self) -> None:
+        """Raise ContractViolation naming every field that the organisation lacks or hides from us."""
+        violations = []
+        for item in SOBJECTS:
+            described = self._call(lambda item=item: getattr(self._salesforce, item.name).describe())  # type: ignore[misc]
+            known = {field["name"] for field in described["fields"]}
+            violations += [
+                Violation(f"{item.name}.{name}", "no such field", "a field (bronze." + item.table + ")")
+                for name in item.fields
+                if name not in known
+            ]
+        if violations:
+            raise ContractViolation(
+                "Salesforce objects lack fields that Bronze needs",
+                violations=tuple(violations),
+                hint="restore the field, or let the integration user read it (field-level security)",
+            )
+
+    def changed(self, item: SObject, since: datetime | None) -> Iterator[dict[str, Any]]:
+        """Records with SystemModstamp at or after ``since``, deleted and archived ones included (queryAll)."""
+        query = f"SELECT {', '.join(item.fields)} FROM {item.name}"
+        if since is not None:
+            literal = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            query += f" WHERE SystemModstamp >= {literal}"
+        query += " ORDER BY SystemModstamp, Id"
+        page = self._call(lambda: self._salesforce.query(query, include_deleted=True))
+        while True:
+            for record in page["records"]:
+                yield {name: value for name, value in record.items() if name != "attributes"}
+            if page["done"]:
+                return
+            page = self._call(
+                lambda url=page["nextRecordsUrl"]: self._salesforce.query_more(url, identifier_is_url=True)  # type: ignore[misc]
+            )
+
+    def _login(self) -> Any:
+        """OAuth client credentials, or user, password and token by SOAP login(), which Salesforce retires in 2027."""
+        secret = read_secret(self._settings.secret, _FIELDS[self._settings.auth])
+        session = requests.Session()
+        session.mount("https://", _Transport(self._settings.endpoint))
+        options: dict[str, Any] = {
+            "session": session,
+            "version": self._settings.api_version,
+            "domain": _my_domain(secret["instance_url"], self._settings.endpoint, self._settings.secret),
+        }
+        if self._settings.auth == "client_credentials":
+            options |= {"consumer_key": secret["client_id"], "consumer_secret": secret["client_secret"]}
+        else:
+            options |= {name: secret[name] for name in ("username", "password", "security_token")}
+        return Salesforce(**options)
+
+    def _call(self, call: Callable[[], T]) -> T:
+        def once() -> T:
+            try:
+                return call()
+            except SalesforceError as error:
+                raise _meaning(error, self._settings.secret) from None
+            except requests.RequestException as error:
+                raise ComeBackLater(
+                    f"Salesforce: received no usable answer ({type(error).__name__})"
+                ) from error
+
+        return patiently(once, self._patience)
+
+
+class _Transport(HTTPAdapter):
+    """Carries requests to ``endpoint`` where one is set, with a timeout, and turns bad weather into ComeBackLater.
+
+    simple-salesforce hard-codes https://<domain>.salesforce.com for login, so that only the transport can lead it
+    elsewhere.
+    """
+
+    def __init__(self, endpoint: str | None) -> None:
+        super().__init__()
+        self._endpoint = urlsplit(endpoint) if endpoint else None
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        if self._endpoint is not None:
+            path = urlsplit(request.url or "")._replace(
+                scheme=self._endpoint.scheme, netloc=self._endpoint.netloc
+            )
+            request.url = str(urlunsplit(path))
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = _TIMEOUT
+        response = super().send(request, *args, **kwargs)
+        # SOAP answers 500 to a wrong password: its meaning is in the body, which the client reads.
+        is_soap = "/services/Soap/" in (request.url or "")
+        if (
+            response.status_code in {408, 429}
+            or response.status_code > 500
+            or (response.status_code == 500 and not is_soap)
+        ):
+            raise http_failure("Salesforce", response.status_code, response.reason, response.headers)
+        return response
+
+
+def _my_domain(instance_url: str, endpoint: str | None, secret: str) -> str:
+    """The part of the My Domain host before .salesforce.com, as simple-salesforce wants it."""
+    host = urlsplit(instance_url).hostname or ""
+    match = re.fullmatch(r"(.+)\.salesforce\.com", host)
+    if match:
+        return match.group(1)
+    if endpoint is not None:
+        return "local"
+    raise CredentialsError(
+        f"secret {secret}: received an instance_url of another form, expected https://<name>.my.salesforce.com",
+        hint="Setup → My Domain shows the address",
+    )
+
+
+def _meaning(error: SalesforceError, secret: str) -> LakehouseError:
+    """What an error of the client means for us."""
+    if isinstance(error, SalesforceAuthenticationFailed):
+        if error.code in _TRANSIENT_LOGIN:
+            return ComeBackLater(f"Salesforce login: received {error.code}")
+        return CredentialsError(
+            f"Salesforce login: received {error.code} ({error.auth_message}), expected a session",
+            hint=f"put working credentials into the secret {secret}",
+        )
+    codes = _codes(error.content)
+    message = f"Salesforce {error.resource_name}: received HTTP {error.status} ({', '.join(codes) or 'no error code'})"
+    if "REQUEST_LIMIT_EXCEEDED" in codes:
+        return SourceUnavailable(
+            message, hint="the organisation's API calls of 24 hours are used up: run the task later"
+        )
+    if "INVALID_QUERY_LOCATOR" in codes:
+        return SourceUnavailable(message, hint="the result expired while it was read: run the task again")
+    if "SERVER_UNAVAILABLE" in codes:
+        return ComeBackLater(message)
+    if isinstance(error, SalesforceExpiredSession | SalesforceRefusedRequest):
+        return CredentialsError(
+            f"{message}, expected the request to be allowed",
+            hint=f"check the integration user's permissions and the secret {secret}",
+        )
+    return SourceError(f"{message}, expected a result", hint=_first_message(error.content))
+
+
+def _codes(content: Any) -> list[str]:
+    items = content if isinstance(content, list) else [content]
+    return [str(item["errorCode"]) for item in items if isinstance(item, dict) and "errorCode" in item]
+
+
+def _first_message(content: Any) -> str:
+    items = content if isinstance(content, list) else [content]
+    return next(
+        (str(item["message"])[:300] for item in items if isinstance(item, dict) and "message" in item), ""
+    )

@@ -1,0 +1,70 @@
+"""Credentials by name from AWS Secrets Manager. No value of a secret reaches a message, a log or a repr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lakehouse.errors import CredentialsError, SourceUnavailable
+
+_TERMINAL = {
+    "ResourceNotFoundException": "there is no such secret",
+    "AccessDeniedException": "the job's role may not read it",
+    "UnrecognizedClientException": "AWS does not know the job's credentials",
+    "InvalidRequestException": "it is marked for deletion or has no value",
+    "DecryptionFailure": "its KMS key cannot be used",
+}
+
+
+class Secret(dict[str, str]):
+    """Fields of a secret; shows their names only."""
+
+    def __repr__(self) -> str:
+        return f"Secret({', '.join(sorted(self))})"
+
+    __str__ = __repr__
+
+
+def read_secret(name: str, required: Iterable[str]) -> Secret:
+    """The fields of a JSON secret.
+
+    Raises CredentialsError where the secret or one of ``required`` is missing, SourceUnavailable where Secrets
+    Manager does not answer.
+    """
+    fields = tuple(required)
+    document = "{" + ", ".join(f'"{field}": "…"' for field in fields) + "}"
+    client = boto3.client("secretsmanager", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+    try:
+        text = client.get_secret_value(SecretId=name).get("SecretString", "")
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code not in _TERMINAL:
+            raise SourceUnavailable(f"Secrets Manager: received {code} for the secret {name}") from None
+        raise CredentialsError(
+            f"secret {name}: {_TERMINAL[code]}",
+            hint=f"aws secretsmanager create-secret --name {name} --secret-string '{document}', "
+            "or let the job's role read it (secretsmanager:GetSecretValue)",
+        ) from None
+    except BotoCoreError as error:
+        raise SourceUnavailable(
+            f"Secrets Manager: received {type(error).__name__} for the secret {name}"
+        ) from None
+
+    hint = f"aws secretsmanager put-secret-value --secret-id {name} --secret-string '{document}'"
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        # "from None" alone would keep the text in the context of the error.
+        raise CredentialsError(f"secret {name}: received text, expected a JSON object", hint=hint)
+    missing = [field for field in fields if not values.get(field)]
+    if missing:
+        raise CredentialsError(
+            f"secret {name}: received no {', '.join(missing)}, expected {', '.join(fields)}", hint=hint
+        )
+    return Secret({str(key): str(value) for key, value in values.items()})

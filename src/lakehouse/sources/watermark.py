@@ -1,0 +1,57 @@
+"""How far a table is certified, and the window that the next extraction reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """What certified runs of one Bronze table have read.
+
+    ``time``: newest window end among them. ``states``: the states of their manifests, where a time says too
+    little (Kafka offsets, checksums of vendor files); their order carries no meaning.
+    """
+
+    time: datetime | None = None
+    states: tuple[Mapping[str, Any], ...] = ()
+
+    def since(self, overlap: timedelta) -> datetime | None:
+        """Start of the next window; None reads everything."""
+        return None if self.time is None else self.time - overlap
+
+
+def window_end(newest_seen: datetime | None, watermark: Watermark, run_at: datetime) -> datetime | None:
+    """The watermark that a run sets: the newest time seen, at most the run's own time, never less than before.
+
+    A record dated in the future is landed by every run until its time has come, and moves nothing.
+    """
+    if newest_seen is None:
+        return watermark.time
+    end = min(newest_seen, run_at)
+    return end if watermark.time is None else max(end, watermark.time)
+
+
+def parse_time(value: object) -> datetime | None:
+    """An ISO-8601 timestamp as sources write them, in UTC; None for anything else (rules judge it later)."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+class Newest:
+    """Keeps the newest of the times that pass by."""
+
+    def __init__(self) -> None:
+        self.time: datetime | None = None
+
+    def see(self, time: datetime | None) -> None:
+        if time is not None and (self.time is None or time > self.time):
+            self.time = time
