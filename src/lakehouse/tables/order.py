@@ -8,10 +8,10 @@ table                time         _source_rank                    _source_positi
 ===================  ===========  ==============================  ============================
 orders               event_ts     2 Snowflake, 1 Kafka            load time; partition/offset
 fx_rates             _landed_at   2 history file, 1 daily file    empty
-salesforce_accounts  modified_at  1 deleted, 0 live               empty
-salesforce_leads     modified_at  1 deleted, 0 live               empty
-hubspot_contacts     modified_at  1 archived or merged, 0 live    empty
-vendor_shipments     file         0                               landing time # line
+salesforce_accounts  modified_at  2 deleted, 1 live               empty
+salesforce_leads     modified_at  2 deleted, 1 live               empty
+hubspot_contacts     modified_at  2 archived or merged, 1 live    empty
+vendor_shipments     file         1                               landing time # line
 ===================  ===========  ==============================  ============================
 
 Sources do not always touch the modification time when they delete or merge a record; of two states of the
@@ -72,6 +72,11 @@ def with_payload_hash(df: DataFrame, columns: Sequence[str], name: str = "_paylo
 
 def _newest_first(order: Sequence[str]) -> list[Column]:
     return [F.col(column).desc_nulls_last() for column in order]
+
+
+def live_or_deleted_rank(is_deleted: Column) -> Column:
+    """The _source_rank of a state: of one instant the deletion (2) wins over the live state (1)."""
+    return F.when(is_deleted, 2).otherwise(1)
 
 
 def latest(df: DataFrame, key: Sequence[str], order: Sequence[str]) -> DataFrame:

@@ -94,7 +94,7 @@ def transform(
     restate_days: int,
     publish_id: str,
 ) -> DataFrame:
-    """The whole table, from silver.orders, this publication's dim_customers and dim_fx, and what is published.
+    """The whole table, from silver.orders, this publication's dimensions and what is published.
 
     run_date is the UTC day of the run; `previous` is None for the first publication. Orders with an
     order_date before run_date - restate_days are frozen.

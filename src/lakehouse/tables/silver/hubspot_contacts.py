@@ -7,7 +7,7 @@ account_id is the Salesforce account the contact belongs to.
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.tables.order import classify, with_payload_hash
+from lakehouse.tables.order import classify, live_or_deleted_rank, with_payload_hash
 from lakehouse.tables.values import clean
 
 TABLE = "silver.hubspot_contacts"
@@ -54,7 +54,7 @@ def transform(contacts: DataFrame) -> DataFrame:
     )
     return with_payload_hash(rows, BUSINESS).select(
         *BUSINESS,
-        F.col("is_deleted").cast("int").alias("_source_rank"),
+        live_or_deleted_rank(F.col("is_deleted")).alias("_source_rank"),
         F.lit("").alias("_source_position"),
         "_payload_hash",
         "_run_id",

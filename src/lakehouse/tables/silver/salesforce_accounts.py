@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.tables.order import classify, with_payload_hash
+from lakehouse.tables.order import classify, live_or_deleted_rank, with_payload_hash
 from lakehouse.tables.values import clean
 
 TABLE = "silver.salesforce_accounts"
@@ -42,7 +42,7 @@ def transform(accounts: DataFrame) -> DataFrame:
     )
     return with_payload_hash(rows, BUSINESS).select(
         *BUSINESS,
-        F.col("is_deleted").cast("int").alias("_source_rank"),
+        live_or_deleted_rank(F.col("is_deleted")).alias("_source_rank"),
         F.lit("").alias("_source_position"),
         "_payload_hash",
         "_run_id",

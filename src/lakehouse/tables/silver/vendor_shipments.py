@@ -54,7 +54,7 @@ def transform(shipments: DataFrame) -> DataFrame:
         F.lit(False).alias("is_deleted"),
         "file",
         "line",
-        F.lit(0).alias("_source_rank"),
+        F.lit(1).alias("_source_rank"),
         "_source_position",
         "_payload_hash",
         "_run_id",
