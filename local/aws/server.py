@@ -112,7 +112,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    from local.aws import emr, s3_store
+    from local.aws import emr, s3_store, state as kept
 
     class Handler(MotoRequestHandler):
         # Keep-alive: a new connection (and thread) for every request costs more than most requests.
@@ -124,7 +124,9 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     state.mkdir(parents=True, exist_ok=True)
     disk = s3_store.install(state / "s3")
     count = disk.load()
-    moto = DomainDispatcherApplication(create_backend_app)
+    keeper = kept.Keeper(state / "aws")
+    keeper.load()
+    moto = kept.keeping(DomainDispatcherApplication(create_backend_app), keeper)
 
     def application(environ_: dict[str, Any], start_response: Any) -> Any:
         if environ_.get("PATH_INFO") == "/_local/health":
@@ -149,6 +151,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     stopped.wait()
     jobs.shutdown()
     server.shutdown()
+    keeper.save_all()
     disk.close()
 
 
