@@ -21,11 +21,11 @@ from lakehouse.errors import SourceError
 from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
+from lakehouse.sources.fields import source_fields
 from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, window_end
 
 SOURCE, TABLE = "fx", "fx_rates"
-FIELDS = ("as_of_date", "ccy", "ccy_per_eur", "publication")
 OVERLAP = timedelta(days=7)
 _TIMEOUT = (10.0, 60.0)
 _ZIP = b"PK"
@@ -64,7 +64,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     manifest = writer.commit(
         window_from=since,
         window_to=window_end(newest.time, watermark, run_time(run_id)),
-        fields=FIELDS,
+        fields=source_fields(TABLE),
         notes=notes,
     )
     return (manifest,)

@@ -7,7 +7,8 @@ the last one ended, and an instant shared by more contacts than fit a page is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,27 +16,18 @@ from hubspot import HubSpot
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from lakehouse.errors import ContractViolation, SourceError, Violation
+from lakehouse.errors import SourceError
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
+from lakehouse.sources.fields import source_fields
 from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
 from lakehouse.sources.secrets import read_secret
 from lakehouse.sources.watermark import Newest, Watermark, parse_time, window_end
 
 SOURCE, TABLE = "hubspot", "hubspot_contacts"
-PROPERTIES = (
-    "createdate",
-    "lastmodifieddate",
-    "email",
-    "firstname",
-    "lastname",
-    "phone",
-    "company",
-    "lifecyclestage",
-    "country",
-    "salesforceaccountid",
-)
+# Fields of a landed row that are no properties in HubSpot.
+_ROW_FIELDS = {"id", "archived", "merged_into"}
 _MERGED_IDS = "hs_merged_object_ids"
 _TIMEOUT = (10.0, 60.0)
 _LIST_PAGE_SIZE = 100
@@ -49,7 +41,7 @@ Row = dict[str, Any]
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
     """Land contacts changed since the watermark, less an overlap for the search index's lag.
 
-    Raises ContractViolation where HubSpot lacks a property; CredentialsError, SourceUnavailable, SourceError.
+    Raises CredentialsError, SourceUnavailable, SourceError.
     """
     landed = read_manifest(settings, SOURCE, TABLE, run_id)
     if landed is not None:
@@ -57,16 +49,16 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     watermark = watermarks.get(TABLE, Watermark())
     since = watermark.since(timedelta(minutes=settings.sources.hubspot.overlap_minutes))
     contacts = _Contacts(settings)
-    contacts.require_properties()
 
     newest = Newest()
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
-    writer.write_rows(_watched(contacts.modified(since), newest))
-    writer.write_rows(_watched(contacts.archived(since), newest))
+    rows = writer.write_rows(_watched(contacts.modified(since), newest))
+    rows += writer.write_rows(_watched(contacts.archived(since), newest))
     manifest = writer.commit(
         window_from=since,
         window_to=window_end(newest.time, watermark, run_time(run_id)),
-        fields=("id", *PROPERTIES, "archived", "merged_into"),
+        # HubSpot leaves a property that it does not have out of every contact, and nulls one that is not set.
+        fields=() if rows else source_fields(TABLE),
     )
     return (manifest,)
 
@@ -91,27 +83,12 @@ class _Contacts:
         crm = HubSpot(**options).crm
         self._search_api = crm.contacts.search_api
         self._basic_api = crm.contacts.basic_api
-        self._properties_api = crm.properties.core_api
-
-    def require_properties(self) -> None:
-        """Raise ContractViolation naming every property that the account lacks."""
-        answer = self._call(
-            lambda: self._properties_api.get_all(object_type="contacts", _request_timeout=_TIMEOUT)
-        )
-        missing = sorted(set(PROPERTIES) - {item.name for item in answer.results})
-        if missing:
-            raise ContractViolation(
-                "HubSpot contacts lack properties that bronze.hubspot_contacts needs",
-                violations=tuple(
-                    Violation(f"contacts.{name}", "no such property", "a property") for name in missing
-                ),
-                hint="restore the property in HubSpot, or let the token read it (crm.objects.contacts.read)",
-            )
+        self._properties = tuple(name for name in source_fields(TABLE) if name not in _ROW_FIELDS)
 
     def modified(self, since: datetime | None) -> Iterator[Row]:
         """Contacts modified at or after ``since``, oldest first; merged ids after their survivor."""
         for contact in self._modified(_milliseconds(since or _EPOCH)):
-            row = _row(contact)
+            row = _row(contact, self._properties)
             yield row
             yield from _merged(contact, row)
 
@@ -123,13 +100,13 @@ class _Contacts:
                 lambda after=after: self._basic_api.get_page(  # type: ignore[misc]
                     limit=min(self._settings.page_size, _LIST_PAGE_SIZE),
                     archived=True,
-                    properties=[*PROPERTIES, _MERGED_IDS],
+                    properties=[*self._properties, _MERGED_IDS],
                     _request_timeout=_TIMEOUT,
                     **({"after": after} if after else {}),
                 )
             )
             for contact in page.results:
-                row = _row(contact)
+                row = _row(contact, self._properties)
                 when = parse_time(row["lastmodifieddate"])
                 if since is None or when is None or when >= since:
                     yield row
@@ -139,45 +116,48 @@ class _Contacts:
             after = page.paging.next.after
 
     def _modified(self, start: int) -> Iterator[Any]:
-        """Follow modification times in milliseconds; ``given``: contacts already given for ``start``."""
-        given: set[str] = set()
+        """Follow modification times, in milliseconds; ``given`` counts what was already given for ``start``."""
+        given: Counter[str] = Counter()
         while True:
             page = self._search([_filter("lastmodifieddate", "GTE", start)], "lastmodifieddate")
             times = [_modified_at(contact) for contact in page]
             if times != sorted(times):
                 raise SourceError(
-                    "HubSpot: received contacts out of order, expected them sorted by lastmodifieddate"
+                    "HubSpot: received contacts out of order, expected them by lastmodifieddate"
                 )
-            for contact, time in zip(page, times, strict=True):
-                if time > start or contact.id not in given:
-                    yield contact
+            now = [contact for contact, time in zip(page, times, strict=True) if time == start]
+            yield from _without(now, given)
+            yield from page[len(now) :]
             if len(page) < self._settings.page_size:
                 return
             if times[-1] > start:
                 start = times[-1]
-                given = {contact.id for contact, time in zip(page, times, strict=True) if time == start}
+                given = Counter(
+                    contact.id for contact, time in zip(page, times, strict=True) if time == start
+                )
             else:
+                # A page full of one instant: what is left of it can only be told apart by id.
                 given.update(contact.id for contact in page)
                 yield from self._of_one_instant(start, given)
-                start, given = start + 1, set()
+                start, given = start + 1, Counter()
 
-    def _of_one_instant(self, time: int, given: set[str]) -> Iterator[Any]:
-        last_id: str | None = None
-        while True:
-            filters = [_filter("lastmodifieddate", "GTE", time), _filter("lastmodifieddate", "LT", time + 1)]
-            if last_id is not None:
-                filters.append(_filter("hs_object_id", "GT", last_id))
-            page = self._search(filters, "hs_object_id")
-            yield from (contact for contact in page if contact.id not in given)
-            if len(page) < self._settings.page_size:
-                return
-            last_id = page[-1].id
+    def _of_one_instant(self, time: int, given: Counter[str]) -> Iterator[Any]:
+        """Contacts modified within one millisecond, by id, less those given."""
+        given = given.copy()
+        filters = [_filter("lastmodifieddate", "GTE", time), _filter("lastmodifieddate", "LT", time + 1)]
+        page = self._search(filters, "hs_object_id")
+        yield from _without(page, given)
+        while len(page) == self._settings.page_size and page[0].id != page[-1].id:
+            last = page[-1].id
+            repeated = Counter({last: sum(contact.id == last for contact in page)})
+            page = self._search([*filters, _filter("hs_object_id", "GTE", last)], "hs_object_id")
+            yield from _without(_without(page, repeated), given)
 
     def _search(self, filters: list[dict[str, str]], sort_by: str) -> list[Any]:
         request = {
             "filterGroups": [{"filters": filters}],
             "sorts": [{"propertyName": sort_by, "direction": "ASCENDING"}],
-            "properties": [*PROPERTIES, _MERGED_IDS],
+            "properties": [*self._properties, _MERGED_IDS],
             "limit": self._settings.page_size,
         }
         answer = self._call(lambda: self._search_api.do_search(request, _request_timeout=_TIMEOUT))
@@ -206,20 +186,25 @@ class _Contacts:
         return patiently(once, self._patience)
 
 
-def _row(contact: Any) -> Row:
+def _row(contact: Any, properties: tuple[str, ...]) -> Row:
     """A contact as landed. Archiving leaves lastmodifieddate as it was: the newer of the two times counts."""
-    properties: Mapping[str, Any] = contact.properties
-    row: Row = {"id": contact.id, **{name: properties[name] for name in PROPERTIES if name in properties}}
-    row["archived"] = bool(contact.archived)
-    row["merged_into"] = None
-    archived_at = contact.archived_at
-    if row["archived"] and archived_at is not None:
-        modified = parse_time(row.get("lastmodifieddate"))
-        if modified is None or archived_at > modified:
-            row["lastmodifieddate"] = (
-                archived_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            )
+    row: Row = {"id": contact.id}
+    row |= {name: contact.properties[name] for name in properties if name in contact.properties}
+    row |= {"archived": bool(contact.archived), "merged_into": None}
+    modified = parse_time(row.get("lastmodifieddate"))
+    if row["archived"] and contact.archived_at and modified and contact.archived_at > modified:
+        archived_at = contact.archived_at.astimezone(UTC).replace(tzinfo=None)
+        row["lastmodifieddate"] = archived_at.isoformat(timespec="milliseconds") + "Z"
     return row
+
+
+def _without(contacts: Iterable[Any], given: Counter[str]) -> Iterator[Any]:
+    """Contacts less those given, each as often as it was given; a file behind a double can hold an id twice."""
+    for contact in contacts:
+        if given[contact.id]:
+            given[contact.id] -= 1
+        else:
+            yield contact
 
 
 def _merged(contact: Any, survivor: Row) -> Iterator[Row]:
@@ -244,10 +229,5 @@ def _milliseconds(time: datetime) -> int:
 
 
 def _modified_at(contact: Any) -> int:
-    time = parse_time(contact.properties.get("lastmodifieddate"))
-    if time is None:
-        raise SourceError(
-            f"HubSpot: contact {contact.id} has no readable lastmodifieddate, expected an ISO-8601 timestamp",
-            hint="the search is sorted by it; without it the window cannot be followed",
-        )
-    return _milliseconds(time)
+    """Where the search has put the contact: its lastmodifieddate, or updatedAt where that cannot be read."""
+    return _milliseconds(parse_time(contact.properties.get("lastmodifieddate")) or contact.updated_at)

@@ -33,6 +33,7 @@ from lakehouse.errors import (
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
+from lakehouse.sources.fields import source_fields
 from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
 from lakehouse.sources.secrets import read_secret
 from lakehouse.sources.watermark import Newest, Watermark, parse_time, window_end
@@ -60,47 +61,13 @@ class SObject:
 
     name: str
     table: str
-    fields: tuple[str, ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return source_fields(self.table)
 
 
-SOBJECTS = (
-    SObject(
-        "Account",
-        "salesforce_accounts",
-        (
-            "Id",
-            "Name",
-            "Type",
-            "Industry",
-            "BillingCountry",
-            "Phone",
-            "Website",
-            "IsDeleted",
-            "CreatedDate",
-            "LastModifiedDate",
-            "SystemModstamp",
-        ),
-    ),
-    SObject(
-        "Lead",
-        "salesforce_leads",
-        (
-            "Id",
-            "FirstName",
-            "LastName",
-            "Email",
-            "Company",
-            "Status",
-            "Country",
-            "ConvertedAccountId",
-            "IsConverted",
-            "IsDeleted",
-            "CreatedDate",
-            "LastModifiedDate",
-            "SystemModstamp",
-        ),
-    ),
-)
+SOBJECTS = (SObject("Account", "salesforce_accounts"), SObject("Lead", "salesforce_leads"))
 
 
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:

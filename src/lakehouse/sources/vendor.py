@@ -20,23 +20,14 @@ from lakehouse.errors import ContractViolation, Violation
 from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
+from lakehouse.sources.fields import source_fields
 from lakehouse.sources.watermark import Watermark, window_end
 
 SOURCE, TABLE = "vendor", "vendor_shipments"
-COLUMNS = (
-    "shipment_id",
-    "order_id",
-    "carrier",
-    "tracking_number",
-    "status",
-    "shipped_local",
-    "delivered_local",
-    "weight_kg",
-    "cost",
-    "currency",
-)
 # Reserved field of a landed row: why it is no good record. Loads send such rows to quarantine.
 MALFORMED = "_malformed"
+# Fields of a landed row that are no columns of the file.
+_ROW_FIELDS = ("file", "line")
 _SIDECAR = ".sha256"
 # Cannot occur in CSV text; where it comes back as a record of its own, no quote was left open before it.
 _SENTINEL = "\x00end"
@@ -67,9 +58,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     manifest = writer.commit(
         window_from=watermark.time,
         window_to=window_end(run_time(run_id), watermark, run_time(run_id)),
-        fields=dict.fromkeys(
-            name for header in [COLUMNS, *(file.header for file in files)] for name in header
-        ),
+        fields=source_fields(TABLE),
         state={"files": {file.checksum: file.name for file in files}},
         notes=notes,
     )
@@ -115,9 +104,10 @@ def _disagreement(checksum: str, sidecar: bytes) -> str | None:
 
 
 def _require_headers(files: list[_File]) -> None:
+    expected = [name for name in source_fields(TABLE) if name not in _ROW_FIELDS]
     violations = []
     for file in files:
-        for column in COLUMNS:
+        for column in expected:
             if column not in file.header:
                 violations.append(Violation(f"{file.name}.{column}", "no such column", "a column"))
         for column in sorted({name for name in file.header if file.header.count(name) > 1}):
