@@ -109,21 +109,15 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     os.environ.setdefault("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
 
     from moto.core import DEFAULT_ACCOUNT_ID
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-    from werkzeug.serving import make_server
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from local.aws import emr, s3_store, state as kept
-
-    class Handler(MotoRequestHandler):
-        # Keep-alive: a new connection (and thread) for every request costs more than most requests.
-        protocol_version = "HTTP/1.1"
-
-        def log_request(self, *args: Any, **kwargs: Any) -> None:
-            return None
+    from local.aws import emr, http, s3_http, s3_store
+    from local.aws import state as kept
 
     state.mkdir(parents=True, exist_ok=True)
     disk = s3_store.install(state / "s3")
     count = disk.load()
+    fast = s3_http.FastS3(disk)
     keeper = kept.Keeper(state / "aws")
     keeper.load()
     moto = kept.keeping(DomainDispatcherApplication(create_backend_app), keeper)
@@ -132,10 +126,11 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
         if environ_.get("PATH_INFO") == "/_local/health":
             start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "2")])
             return [b"{}"]
-        return moto(environ_, start_response)
+        answer = fast(environ_, start_response)
+        return moto(environ_, start_response) if answer is None else answer
 
-    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Handler)
-    endpoint = f"http://127.0.0.1:{server.server_port}"
+    server = http.Server(port, application)
+    endpoint = f"http://127.0.0.1:{server.port}"
     jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(Path(__file__).resolve().parents[2] / ".local" / "jars")))
     jobs = emr.EmrServerless(
         state / "emr", BucketObjects(DEFAULT_ACCOUNT_ID), jars, stack_environment(state, endpoint), lambda: endpoint,
