@@ -174,12 +174,12 @@ class Certification(_Frozen):
         return f"its verdict {when} speaks of a table that has been recreated since (id {verdict.table_id})"
 
     def _hint(self, run_id: str) -> str:
-        layer = self.table.split(".")[0]
+        layer, name = self.table.split(".")
         if run_id not in self.latest:
             return f"run dq_check_{layer} --run-id {run_id} first"
         return (
-            f"see `scripts/run_ge_checks.py --layer {layer} --table {self.table.split('.')[1]} --run-id {run_id}`, then "
-            "correct the source and start a new run, which extracts the same window again"
+            f"see `scripts/run_ge_checks.py --layer {layer} --table {name} --run-id {run_id}`, then correct the "
+            "source and start a new run, which extracts the same window again"
         )
 
 
