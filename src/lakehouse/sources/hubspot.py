@@ -7,12 +7,14 @@ the last one ended, and an instant shared by more contacts than fit a page is re
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from hubspot import HubSpot
+from hubspot.crm.contacts import ApiException
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
@@ -34,8 +36,8 @@ _LIST_PAGE_SIZE = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-T = TypeVar("T")
 Row = dict[str, Any]
+Contact = dict[str, Any]
 
 
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
@@ -94,28 +96,25 @@ class _Contacts:
 
     def archived(self, since: datetime | None) -> Iterator[Row]:
         """Contacts archived at or after ``since``. The list has no filter, the search has no archived ones."""
-        after: str | None = None
+        options: dict[str, Any] = {
+            "limit": min(self._settings.page_size, _LIST_PAGE_SIZE),
+            "archived": True,
+            "properties": [*self._properties, _MERGED_IDS],
+        }
         while True:
-            page = self._call(
-                lambda after=after: self._basic_api.get_page(  # type: ignore[misc]
-                    limit=min(self._settings.page_size, _LIST_PAGE_SIZE),
-                    archived=True,
-                    properties=[*self._properties, _MERGED_IDS],
-                    _request_timeout=_TIMEOUT,
-                    **({"after": after} if after else {}),
-                )
-            )
-            for contact in page.results:
+            page = self._call(self._basic_api.get_page, **options)
+            for contact in page["results"]:
                 row = _row(contact, self._properties)
                 when = parse_time(row["lastmodifieddate"])
                 if since is None or when is None or when >= since:
                     yield row
                     yield from _merged(contact, row)
-            if page.paging is None or page.paging.next is None:
+            following = page.get("paging", {}).get("next")
+            if not following:
                 return
-            after = page.paging.next.after
+            options["after"] = following["after"]
 
-    def _modified(self, start: int) -> Iterator[Any]:
+    def _modified(self, start: int) -> Iterator[Contact]:
         """Follow modification times, in milliseconds; ``given`` counts what was already given for ``start``."""
         given: Counter[str] = Counter()
         while True:
@@ -133,83 +132,82 @@ class _Contacts:
             if times[-1] > start:
                 start = times[-1]
                 given = Counter(
-                    contact.id for contact, time in zip(page, times, strict=True) if time == start
+                    contact["id"] for contact, time in zip(page, times, strict=True) if time == start
                 )
             else:
                 # A page full of one instant: what is left of it can only be told apart by id.
-                given.update(contact.id for contact in page)
+                given.update(contact["id"] for contact in page)
                 yield from self._of_one_instant(start, given)
                 start, given = start + 1, Counter()
 
-    def _of_one_instant(self, time: int, given: Counter[str]) -> Iterator[Any]:
+    def _of_one_instant(self, time: int, given: Counter[str]) -> Iterator[Contact]:
         """Contacts modified within one millisecond, by id, less those given."""
         given = given.copy()
         filters = [_filter("lastmodifieddate", "GTE", time), _filter("lastmodifieddate", "LT", time + 1)]
         page = self._search(filters, "hs_object_id")
         yield from _without(page, given)
-        while len(page) == self._settings.page_size and page[0].id != page[-1].id:
-            last = page[-1].id
-            repeated = Counter({last: sum(contact.id == last for contact in page)})
+        while len(page) == self._settings.page_size and page[0]["id"] != page[-1]["id"]:
+            last = page[-1]["id"]
+            repeated = Counter({last: sum(contact["id"] == last for contact in page)})
             page = self._search([*filters, _filter("hs_object_id", "GTE", last)], "hs_object_id")
             yield from _without(_without(page, repeated), given)
 
-    def _search(self, filters: list[dict[str, str]], sort_by: str) -> list[Any]:
+    def _search(self, filters: list[dict[str, str]], sort_by: str) -> list[Contact]:
         request = {
             "filterGroups": [{"filters": filters}],
             "sorts": [{"propertyName": sort_by, "direction": "ASCENDING"}],
             "properties": [*self._properties, _MERGED_IDS],
             "limit": self._settings.page_size,
         }
-        answer = self._call(lambda: self._search_api.do_search(request, _request_timeout=_TIMEOUT))
-        return list(answer.results)
+        results: list[Contact] = self._call(self._search_api.do_search, request)["results"]
+        return results
 
-    def _call(self, call: Callable[[], T]) -> T:
-        def once() -> T:
+    def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> dict[str, Any]:
+        """The JSON that a method of the client brings, undigested: values land as they came."""
+
+        def once() -> dict[str, Any]:
             try:
-                return call()
-            except HTTPError as error:
-                raise ComeBackLater(f"HubSpot: received no answer ({type(error).__name__})") from error
-            except Exception as error:  # each of the client's API packages has an ApiException of its own
-                status = getattr(error, "status", None)
-                if status is None:
-                    raise
-                detail = f"{getattr(error, 'reason', '')} {getattr(error, 'body', None) or ''}"
+                answer = method(*args, **options, _preload_content=False, _request_timeout=_TIMEOUT)
+                body: dict[str, Any] = json.loads(answer.data)
+            except (HTTPError, json.JSONDecodeError) as error:
+                raise ComeBackLater(f"HubSpot: received no whole answer ({type(error).__name__})") from error
+            except ApiException as error:
                 raise http_failure(
                     "HubSpot",
-                    int(status),
-                    detail,
-                    dict(getattr(error, "headers", None) or {}),
-                    credentials_hint=f"renew the token in the secret {self._settings.secret}; scopes "
-                    "crm.objects.contacts.read and crm.schemas.contacts.read",
+                    error.status,
+                    f"{error.reason} {error.body or ''}",
+                    error.headers,
+                    credentials_hint=f"renew the token in the secret {self._settings.secret}; its scope is "
+                    "crm.objects.contacts.read",
                 ) from None
+            return body
 
         return patiently(once, self._patience)
 
 
-def _row(contact: Any, properties: tuple[str, ...]) -> Row:
+def _row(contact: Contact, properties: tuple[str, ...]) -> Row:
     """A contact as landed. Archiving leaves lastmodifieddate as it was: the newer of the two times counts."""
-    row: Row = {"id": contact.id}
-    row |= {name: contact.properties[name] for name in properties if name in contact.properties}
-    row |= {"archived": bool(contact.archived), "merged_into": None}
-    modified = parse_time(row.get("lastmodifieddate"))
-    if row["archived"] and contact.archived_at and modified and contact.archived_at > modified:
-        archived_at = contact.archived_at.astimezone(UTC).replace(tzinfo=None)
-        row["lastmodifieddate"] = archived_at.isoformat(timespec="milliseconds") + "Z"
+    row: Row = {"id": contact["id"]}
+    row |= {name: contact["properties"][name] for name in properties if name in contact["properties"]}
+    row |= {"archived": contact.get("archived", False), "merged_into": None}
+    modified, archived = parse_time(row.get("lastmodifieddate")), parse_time(contact.get("archivedAt"))
+    if row["archived"] and modified and archived and archived > modified:
+        row["lastmodifieddate"] = contact["archivedAt"]
     return row
 
 
-def _without(contacts: Iterable[Any], given: Counter[str]) -> Iterator[Any]:
+def _without(contacts: Iterable[Contact], given: Counter[str]) -> Iterator[Contact]:
     """Contacts less those given, each as often as it was given; a file behind a double can hold an id twice."""
     for contact in contacts:
-        if given[contact.id]:
-            given[contact.id] -= 1
+        if given[contact["id"]]:
+            given[contact["id"]] -= 1
         else:
             yield contact
 
 
-def _merged(contact: Any, survivor: Row) -> Iterator[Row]:
+def _merged(contact: Contact, survivor: Row) -> Iterator[Row]:
     """A row for each contact that was merged into this one: gone by the survivor's last change."""
-    for merged_id in (contact.properties.get(_MERGED_IDS) or "").split(";"):
+    for merged_id in (contact["properties"].get(_MERGED_IDS) or "").split(";"):
         if merged_id.strip():
             yield {
                 "id": merged_id.strip(),
@@ -228,6 +226,11 @@ def _milliseconds(time: datetime) -> int:
     return (time - _EPOCH) // _MILLISECOND
 
 
-def _modified_at(contact: Any) -> int:
+def _modified_at(contact: Contact) -> int:
     """Where the search has put the contact: its lastmodifieddate, or updatedAt where that cannot be read."""
-    return _milliseconds(parse_time(contact.properties.get("lastmodifieddate")) or contact.updated_at)
+    time = parse_time(contact["properties"].get("lastmodifieddate")) or parse_time(contact["updatedAt"])
+    if time is None:
+        raise SourceError(
+            f"HubSpot: contact {contact['id']} has no updatedAt that can be read, expected a timestamp"
+        )
+    return _milliseconds(time)

@@ -40,7 +40,8 @@ def patiently(call: Callable[[], T], patience: RetrySettings) -> T:
 
     The wait is the one the source asks for, else exponential with jitter. Any other error is raised at once.
     """
-    backoff = wait_exponential_jitter(initial=patience.first_wait_seconds, max=_LONGEST_WAIT)
+    first = patience.first_wait_seconds
+    backoff = wait_exponential_jitter(multiplier=first, max=_LONGEST_WAIT, jitter=first)
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
