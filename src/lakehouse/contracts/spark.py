@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructField, StructType
 
-from lakehouse.contracts.model import Contract, quote
+from lakehouse.contracts.model import Contract
 
 
 def schema(contract: Contract) -> StructType:
@@ -17,9 +19,12 @@ def schema(contract: Contract) -> StructType:
     )
 
 
-def ddl(contract: Contract) -> str:
-    """The column list of a CREATE TABLE."""
-    return ", ".join(
-        f"{quote(column.name)} {column.type}{' NOT NULL' if column.required else ''}"
-        for column in contract.columns
+def conform(frame: DataFrame, contract: Contract) -> DataFrame:
+    """The contract's columns, in its order; a column that an older version of the table lacks is null."""
+    present = set(frame.columns)
+    return frame.select(
+        *[
+            F.col(column.name) if column.name in present else F.lit(None).cast(column.type).alias(column.name)
+            for column in contract.columns
+        ]
     )
