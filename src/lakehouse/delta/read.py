@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.delta.log import log_head
 from lakehouse.errors import NotCertified
 
 
@@ -29,22 +30,14 @@ class Commit:
         return int(self.metrics.get(name, "0"))
 
 
-def exists(spark: SparkSession, uri: str) -> bool:
-    """Whether a Delta table is at the location."""
-    return DeltaTable.isDeltaTable(spark, uri)
-
-
 def head(spark: SparkSession, uri: str) -> TableHead:
     """Identity and newest version of the table at a location. Raises NotCertified where there is no table."""
-    if not exists(spark, uri):
+    found = log_head(spark, uri)
+    if found is None:
         raise NotCertified(
             f"received no Delta table at {uri}, expected one", hint="run apply_contracts, which creates every table"
         )
-    table = DeltaTable.forPath(spark, uri)
-    table_id = table.detail().select("id").head()
-    version = table.history(1).select("version").head()
-    assert table_id is not None and version is not None  # a Delta table has metadata and at least one commit
-    return TableHead(table_id=table_id["id"], version=version["version"])
+    return TableHead(table_id=found.table_id, version=found.version)
 
 
 def commit_tagged(spark: SparkSession, uri: str, tag: str) -> Commit | None:
@@ -60,3 +53,12 @@ def read(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame
     if version is not None:
         reader = reader.option("versionAsOf", version)
     return reader.load(uri)
+
+
+def has_same_files(spark: SparkSession, uri: str, one: int, other: int) -> bool:
+    """Whether two versions consist of the same data files: only metadata changed between them.
+
+    No table has deletion vectors, so the same files are the same rows. Other files need not be other rows
+    (OPTIMIZE rewrites them).
+    """
+    return set(read(spark, uri, one).inputFiles()) == set(read(spark, uri, other).inputFiles())

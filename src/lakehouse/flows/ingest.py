@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 from pyspark.storagelevel import StorageLevel
@@ -23,6 +23,7 @@ from lakehouse.contracts import Contract
 from lakehouse.delta.read import head, read
 from lakehouse.delta.write import replace_run, replace_where
 from lakehouse.errors import LedgerImbalance
+from lakehouse.flows.landed import read_landed
 from lakehouse.landing import POSITION, Manifest
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import LedgerCounts, TableOutcome
@@ -89,7 +90,7 @@ class _Load:
         self.contract = contracts.load(f"bronze.{manifest.table}").with_overrides(job.settings.dq_thresholds)
         self._job = job
         self._uri = job.settings.table_uri(self.contract.name)
-        split = rules.split(_raw(job.spark, job.settings, manifest, self.contract), self.contract)
+        split = rules.split(read_landed(job.spark, job.settings, manifest), self.contract)
         self._rows = _classified(split, self.contract, _known(job, self.contract, certified)).persist(
             StorageLevel.MEMORY_AND_DISK
         )
@@ -139,39 +140,6 @@ class _Load:
 
 
 _CLASSES = ("inserted", "duplicate", "quarantined")
-
-
-def _raw(spark: SparkSession, settings: Settings, manifest: Manifest, contract: Contract) -> DataFrame:
-    """Landed rows as they came: ``fields`` (source field → text), ``payload``, position and provenance."""
-    if manifest.source == "kafka":
-        rows = kafka.read_range(spark, settings, manifest)
-    elif parquet := manifest.uris(settings, "parquet"):
-        landed = spark.read.parquet(*parquet)
-        names = [name for name in landed.columns if name != POSITION]
-        rows = landed.select(
-            F.create_map(*[item for name in names for item in (F.lit(name), F.col(f"`{name}`").cast("string"))]).alias("fields"),
-            F.to_json(F.struct(*[F.col(f"`{name}`") for name in names])).alias("payload"),
-            F.col(POSITION),
-        )
-    else:
-        rows = _json_lines(spark, manifest.uris(settings, "jsonl"))
-    landed_at = F.lit(manifest.landed_at.isoformat()).cast("timestamp")
-    return rows.withColumns(
-        {
-            "_run_id": F.lit(manifest.run_id),
-            "_source": F.lit(manifest.source),
-            "_landed_at": landed_at,
-            "ingest_date": F.to_date(landed_at),
-        }
-    )
-
-
-def _json_lines(spark: SparkSession, uris: list[str]) -> DataFrame:
-    if not uris:
-        return spark.createDataFrame([], "fields map<string,string>, payload string, _position string")
-    fields = F.from_json("value", "map<string,string>")
-    lines = spark.read.text(uris).select(fields.alias("fields"), F.col("value").alias("payload"))
-    return lines.withColumn(POSITION, F.col("fields")[POSITION])
 
 
 def _known(job: Job, contract: Contract, certified: Certification) -> DataFrame | None:

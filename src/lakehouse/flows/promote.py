@@ -21,7 +21,7 @@ from pyspark.storagelevel import StorageLevel
 from lakehouse import contracts, store
 from lakehouse.cli import Job
 from lakehouse.contracts.spark import schema
-from lakehouse.delta.read import TableHead, head, read
+from lakehouse.delta.read import TableHead, has_same_files, head, read
 from lakehouse.delta.write import empty, merge, restore
 from lakehouse.errors import LedgerImbalance, NotCertified
 from lakehouse.observe.ledger import Ledger
@@ -156,9 +156,11 @@ def _promote(job: Job, table: ModuleType, bronze: dict[str, tuple[TableHead, Cer
 
 def _rewind(job: Job, name: str, live: TableHead, certified: Certification) -> TableHead:
     """Make the certified version the head where it is not; an uncertified table starts from nothing."""
-    if live.version == certified.version:
-        return live
     uri = job.settings.table_uri(name)
+    if live.version == certified.version or (
+        certified.version is not None and has_same_files(job.spark, uri, certified.version, live.version)
+    ):
+        return live
     tag = f"{job.run_id}/{job.name}/{name}/rewind"
     if certified.version is None:
         commit = empty(job.spark, uri, tag)
