@@ -92,9 +92,9 @@ def parse_daily(body: bytes) -> Iterator[Row]:
         root = ElementTree.fromstring(body, parser=parser)
     except ElementTree.ParseError as error:
         raise _malformed("eurofxref-daily.xml", f"XML that ends in {error}", "well-formed XML") from None
+    if not root.tag.endswith("Envelope"):
+        raise _malformed("eurofxref-daily.xml", f"<{root.tag}>", "a gesmes:Envelope")
     days = [element for element in root.iter() if "time" in element.attrib]
-    if not days:
-        raise _malformed("eurofxref-daily.xml", f"<{root.tag}> without a dated Cube", "a Cube with a time")
     for day in days:
         for quote in day:
             if "currency" in quote.attrib:
@@ -107,7 +107,7 @@ def parse_history(body: bytes) -> Iterator[Row]:
     """Quotes of eurofxref-hist.csv, plain or zipped: a line a day, a column a currency."""
     reader = csv.reader(io.StringIO(_unzipped(body), newline=""))
     header = [name.strip() for name in next(reader, [])]
-    if not header or header[0] != "Date" or len(header) < 2:
+    if not header or header[0] != "Date":
         raise _malformed("eurofxref-hist.csv", f"the header {','.join(header)[:80]!r}", "Date,USD,JPY,…")
     for cells in reader:
         for ccy, rate in zip(header[1:], cells[1:], strict=False):

@@ -206,7 +206,7 @@ class _Transport(HTTPAdapter):
             or response.status_code > 500
             or (response.status_code == 500 and not is_soap)
         ):
-            raise http_failure("Salesforce", response.status_code, response.reason, response.headers)
+            raise http_failure("Salesforce", response.status_code, response.text, response.headers)
         return response
 
 
