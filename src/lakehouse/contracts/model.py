@@ -90,6 +90,11 @@ class RowRule:
     def judges_raw_value(self) -> bool:
         return self.kind == "parses"
 
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Least and greatest share of broken rows with which the rule holds."""
+        return (None, self.max_share)
+
 
 @dataclass(frozen=True, slots=True)
 class SetRule:
@@ -115,6 +120,22 @@ class SetRule:
     max_age_hours: float | None = None
     references: str | None = None
     referenced_columns: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Least and greatest measure with which the rule holds.
+
+        The measure is a count of surplus rows (unique), of rows (volume), hours (freshness), else a share.
+        """
+        match self.kind:
+            case "unique":
+                return (None, 0)
+            case "volume":
+                return (self.min_rows, self.max_rows)
+            case "freshness":
+                return (None, self.max_age_hours)
+            case _:
+                return (None, self.max_share)
 
 
 @dataclass(frozen=True, slots=True)
