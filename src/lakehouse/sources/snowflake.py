@@ -120,10 +120,13 @@ def _columns(cursor: Any, table: str) -> list[str]:
 
 
 def _newest(cursor: Any, table: str) -> datetime | None:
-    """The newest load time, in UTC. As text: a timestamp beyond nanosecond range must not break the driver."""
-    cursor.execute(f"SELECT TO_VARCHAR(MAX({LOADED_AT}), 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6') FROM {table}")
-    (value,) = cursor.fetchone()
-    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+    """The newest load time, in UTC."""
+    cursor.execute(f"SELECT MAX({LOADED_AT}) FROM {table}")
+    answer = cursor.fetch_arrow_all(force_return_table=True, force_microsecond_precision=True)
+    newest: datetime | None = answer.column(0)[0].as_py()
+    if newest is None:
+        return None
+    return newest.replace(tzinfo=UTC) if newest.tzinfo is None else newest.astimezone(UTC)
 
 
 def _window(
@@ -158,27 +161,10 @@ def _parts(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held, promote_options="permissive")
 
 
+# Server codes of logins and sessions are 390000 to 394999; all but these speak of credentials and rights.
+_SESSION_ENDED = {390112, 390113, 390114, 390115, 390145}
+_RIGHTS = {3001, 251005, 251006, 290403, 290404}
 _UNREACHABLE = {250001, 250002, 250003, 250005, 250007, 251011, 251012, 252010, 290000}
-_CREDENTIALS = {
-    390100,
-    390101,
-    390102,
-    390103,
-    390104,
-    390106,
-    390110,
-    390111,
-    390144,
-    390186,
-    390189,
-    390190,
-    390201,
-    390422,
-    394400,
-    251005,
-    251006,
-    3001,
-}
 _HTTP_WEATHER = (
     sf.OperationalError,
     sf.InternalServerError,
@@ -205,11 +191,13 @@ def _translated(settings: Settings, table: str) -> Iterator[None]:
 def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
     """What an error of the connector means for us. The connector has already repeated what is worth repeating."""
     text = f"Snowflake {table}: received {type(error).__name__} {error.errno} ({error.sqlstate})"
-    if error.errno in _CREDENTIALS or isinstance(error, sf.ForbiddenError):
+    is_login = 390_000 <= error.errno < 395_000 and error.errno not in _SESSION_ENDED
+    if is_login or error.errno in _RIGHTS or isinstance(error, sf.ForbiddenError):
         return CredentialsError(
-            f"{text}, expected to be let in", hint=f"check the secret {secret} and the user's role"
+            f"{text}, expected to be let in",
+            hint=f"check account, user and password in the secret {secret}, the user's role and network policy",
         )
-    if error.errno in _UNREACHABLE or isinstance(error, _HTTP_WEATHER):
+    if error.errno in _SESSION_ENDED | _UNREACHABLE or isinstance(error, _HTTP_WEATHER):
         return SourceUnavailable(
             f"{text}, expected an answer", hint="run the task again later; nothing was landed"
         )
