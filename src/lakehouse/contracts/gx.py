@@ -11,7 +11,16 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from great_expectations.core import ExpectationSuite
-from great_expectations.expectations import core as gxe
+from great_expectations.expectations import (  # type: ignore[attr-defined]  # re-exported without __all__
+    ExpectColumnMaxToBeBetween,
+    ExpectColumnValueLengthsToBeBetween,
+    ExpectColumnValuesToBeBetween,
+    ExpectColumnValuesToBeUnique,
+    ExpectColumnValuesToNotBeNull,
+    ExpectCompoundColumnsToBeUnique,
+    ExpectTableRowCountToBeBetween,
+    UnexpectedRowsExpectation,
+)
 from great_expectations.expectations.expectation import Expectation
 
 from lakehouse.contracts.model import Contract, RowRule, SetRule
@@ -38,7 +47,7 @@ def metrics_suite(contract: Contract) -> ExpectationSuite:
     return ExpectationSuite(
         name=f"{contract.name}.metrics",
         expectations=[
-            gxe.ExpectColumnValuesToBeBetween(
+            ExpectColumnValuesToBeBetween(
                 column=rule.name,
                 min_value=rule.limits[0],
                 max_value=rule.limits[1],
@@ -55,20 +64,18 @@ def _native(contract: Contract, rule: RowRule | SetRule, run_time: datetime | No
     common = _common(rule)
     match rule.kind:
         case "unique" if len(rule.columns) == 1:
-            return gxe.ExpectColumnValuesToBeUnique(column=rule.columns[0], **common)
+            return ExpectColumnValuesToBeUnique(column=rule.columns[0], **common)
         case "unique":
-            return gxe.ExpectCompoundColumnsToBeUnique(
+            return ExpectCompoundColumnsToBeUnique(
                 column_list=list(rule.columns), ignore_row_if="any_value_is_missing", **common
             )
         case "volume" if contract.layer != "bronze":
-            return gxe.ExpectTableRowCountToBeBetween(
-                min_value=rule.min_rows, max_value=rule.max_rows, **common
-            )
+            return ExpectTableRowCountToBeBetween(min_value=rule.min_rows, max_value=rule.max_rows, **common)
         case "freshness" if run_time is not None and rule.max_age_hours is not None:
             oldest: datetime | date = (run_time - timedelta(hours=rule.max_age_hours)).replace(tzinfo=None)
             if contract.column(rule.columns[0]).type == "date":
                 oldest = oldest.date()
-            return gxe.ExpectColumnMaxToBeBetween(column=rule.columns[0], min_value=oldest, **common)
+            return ExpectColumnMaxToBeBetween(column=rule.columns[0], min_value=oldest, **common)
         case _:
             return None
 
@@ -79,14 +86,14 @@ def _row(contract: Contract, rule: RowRule) -> Expectation | None:
         case "parses":
             return None
         case "not_null":
-            return gxe.ExpectColumnValuesToNotBeNull(column=rule.columns[0], **common)
+            return ExpectColumnValuesToNotBeNull(column=rule.columns[0], **common)
         case "max_length":
             limit = contract.column(rule.columns[0]).max_length
-            return gxe.ExpectColumnValueLengthsToBeBetween(column=rule.columns[0], max_value=limit, **common)
+            return ExpectColumnValueLengthsToBeBetween(column=rule.columns[0], max_value=limit, **common)
         case _:
             # GX fills {batch} by str.format: braces of the predicate itself have to be doubled.
             broken = rule.violation.replace("{", "{{").replace("}", "}}")
-            return gxe.UnexpectedRowsExpectation(
+            return UnexpectedRowsExpectation(
                 unexpected_rows_query=f"SELECT * FROM {{batch}} WHERE {broken}", **common
             )
 
