@@ -1,0 +1,76 @@
+"""Client of the Snowflake double's remote control: what the connector cannot do."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+
+class AdminError(Exception):
+    """The double refused an action."""
+
+
+class Admin:
+    def __init__(self, host: str, port: int | str, timeout_s: float = 300.0) -> None:
+        self._url = f"http://{host}:{port}"
+        self._timeout_s = timeout_s
+
+    def state(self) -> dict[str, Any]:
+        """The table's rows and the names of the loaded files."""
+        found: dict[str, Any] = self._call("GET", "state")
+        return found
+
+    def loaded(self) -> dict[str, str]:
+        """Files loaded so far: name by sha256."""
+        found: dict[str, str] = self._call("GET", "loaded")
+        return found
+
+    def load(
+        self, parquet: Path, *, sha256: str, name: str, rows: int, columns: list[str], loaded_at: str
+    ) -> dict[str, Any]:
+        """Add a data file's rows to ORDERS from a Parquet file whose columns are all text."""
+        body = {
+            "parquet": str(parquet),
+            "sha256": sha256,
+            "name": name,
+            "rows": rows,
+            "columns": columns,
+            "loaded_at": loaded_at,
+        }
+        result: dict[str, Any] = self._call("POST", "load", body)
+        return result
+
+    def withdraw(self, checksums: list[str]) -> int:
+        """Take loaded files out of ORDERS again; returns their rows."""
+        return int(self._call("POST", "withdraw", {"sha256": checksums})["rows"])
+
+    def reset(self) -> None:
+        """Empty ORDERS, forget the loaded files, planned failures and changed credentials."""
+        self._call("POST", "reset", {})
+
+    def credentials(self, **changed: str) -> None:
+        """Change the username or password that the double accepts."""
+        self._call("POST", "credentials", changed)
+
+    def fault(self, **settings: Any) -> None:
+        """Plan a failure: match, skip, times, every as in local.saas.web.Fault; HTTP `status` or an SQL `code`."""
+        self._call("POST", "faults", settings)
+
+    def clear_faults(self) -> None:
+        self._call("DELETE", "faults")
+
+    def _call(self, method: str, action: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode("utf-8")
+        request = urllib.request.Request(f"{self._url}/_admin/{action}", data=data, method=method)
+        # Proxies from the environment do not reach this machine's loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=self._timeout_s) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            raise AdminError(
+                f"{method} {action}: {error.code} {error.read().decode('utf-8', 'replace')}"
+            ) from None

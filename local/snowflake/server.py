@@ -1,0 +1,183 @@
+"""Snowflake on loopback: fakesnow's server, kept on disk, with a login that is checked.
+
+    python -m local.snowflake.server --state .local --port 4574
+
+What fakesnow leaves out and a client has to see: wrong credentials are refused as Snowflake refuses them, and a
+statement that fakesnow cannot run is an SQL error instead of an HTTP 500, which the connector repeats for minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib
+import json
+import sys
+import urllib.request
+import warnings
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fakesnow.instance import FakeSnow
+from fakesnow.transforms import stage
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.saas import credentials
+from local.saas.web import Control
+from local.snowflake.orders import LoadedFile, Orders
+
+if TYPE_CHECKING:
+    from local.supervisor import ServiceSpec
+
+# fakesnow has a function of the module's name.
+fakesnow_server: Any = importlib.import_module("fakesnow.server")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
+INCORRECT_LOGIN = "390100"
+INTERNAL_ERROR = "000603"
+
+
+def application(state: Path) -> Starlette:
+    """The server's routes over the databases in <state>/snowflake."""
+    folder = state / "snowflake"
+    databases, stages = folder / "databases", folder / "stages"
+    for path in (databases, stages):
+        path.mkdir(parents=True, exist_ok=True)
+    snow = FakeSnow(db_path=databases)
+    fakesnow_server.shared_fs = snow
+    stage.LOCAL_BUCKET_PATH = str(stages)
+    orders = Orders(snow, folder / "orders")
+    control = Control()
+    accepted = dict(credentials.SNOWFLAKE)
+
+    async def login(request: Request) -> Response:
+        given = (await _body(request))["data"]
+        if (str(given.get("LOGIN_NAME", "")).upper(), given.get("PASSWORD")) != (
+            accepted["username"].upper(),
+            accepted["password"],
+        ):
+            return _refused(INCORRECT_LOGIN, "Incorrect username or password was specified.")
+        answer: Response = await fakesnow_server.login_request(request)
+        return answer
+
+    async def query(request: Request) -> Response:
+        answer: Response = await fakesnow_server.query_request(request)
+        if answer.status_code != 500:
+            return answer
+        message = json.loads(bytes(answer.body))["message"]
+        return _refused(INTERNAL_ERROR, f"SQL execution internal error: {message}", state="XX000")
+
+    def faulty(handler: Handler) -> Handler:
+        async def handle(request: Request) -> Response:
+            fault = control.next_fault("snowflake", f"{request.method} {request.url.path}")
+            if fault is None:
+                return await handler(request)
+            if fault.code is not None:
+                return _refused(fault.code, "planned failure")
+            return Response(status_code=fault.status)
+
+        return handle
+
+    async def admin(request: Request) -> Response:
+        action = f"{request.method} {request.path_params['action']}"
+        body = await _body(request) if request.method in ("POST", "PUT") else {}
+        try:
+            return JSONResponse(await run_in_threadpool(act, action, body))
+        except (KeyError, TypeError, ValueError) as error:
+            return JSONResponse({"message": f"{type(error).__name__}: {error}"}, 400)
+
+    def act(action: str, body: Any) -> Any:
+        if action == "GET health":
+            return {"status": "ok"}
+        if action == "GET state":
+            return {"orders": orders.count(), "files": [file.name for file in orders.loaded()]}
+        if action == "GET loaded":
+            return {file.sha256: file.name for file in orders.loaded()}
+        if action == "POST load":
+            columns = tuple(body["columns"])
+            file = LoadedFile(body["sha256"], body["name"], body["rows"], columns, body["loaded_at"])
+            return orders.load(Path(body["parquet"]), file)
+        if action == "POST withdraw":
+            return {"rows": orders.withdraw(body["sha256"])}
+        if action == "POST reset":
+            orders.reset()
+            control.faults.clear()
+            accepted.update(credentials.SNOWFLAKE)
+            return {"status": "ok"}
+        if action == "POST credentials":
+            accepted.update(body)
+            return {"status": "ok"}
+        if action == "POST faults":
+            control.add({"service": "snowflake"} | body)
+            return control.described()
+        if action == "DELETE faults":
+            control.faults.clear()
+            return []
+        raise ValueError(f"no such action: {action}")
+
+    replaced = {LOGIN: login, QUERY: query}
+    routes: list[Any] = [Route(path, faulty(handler), methods=["POST"]) for path, handler in replaced.items()]
+    routes += [route for route in fakesnow_server.routes if route.path not in replaced]
+    routes.append(Route("/_admin/{action}", admin, methods=["GET", "POST", "PUT", "DELETE"]))
+    return Starlette(routes=routes)
+
+
+async def _body(request: Request) -> Any:
+    body = await request.body()
+    if request.headers.get("Content-Encoding") == "gzip":
+        body = gzip.decompress(body)
+    return json.loads(body or b"{}")
+
+
+def _refused(code: str, message: str, state: str = "08001") -> JSONResponse:
+    data = {"errorCode": code, "sqlState": state}
+    return JSONResponse({"data": data, "code": code, "message": message, "success": False, "headers": None})
+
+
+def healthy(url: str) -> bool:
+    # Proxies from the environment do not reach this machine's loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/_admin/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def spec(state: Path, ports: dict[str, int], env: dict[str, str]) -> ServiceSpec:
+    from local.supervisor import ServiceSpec
+
+    port = ports["snowflake"]
+    return ServiceSpec(
+        name="snowflake",
+        argv=[sys.executable, "-m", "local.snowflake.server", "--state", str(state), "--port", str(port)],
+        env=dict(env),
+        ready=lambda: healthy(f"http://127.0.0.1:{port}"),
+        exports={"LOCAL_SNOWFLAKE_HOST": "127.0.0.1", "LOCAL_SNOWFLAKE_PORT": str(port)},
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.snowflake.server", description=__doc__)
+    parser.add_argument(
+        "--state", type=Path, required=True, help="folder that keeps the data (in its snowflake/)"
+    )
+    parser.add_argument("--port", type=int, default=0)
+    args = parser.parse_args(argv)
+    warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
+    uvicorn.run(
+        application(args.state), host="127.0.0.1", port=args.port, log_level="warning", access_log=False
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
