@@ -24,6 +24,7 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 
 from local.aws import emr_process
+from local.aws.emr_launch import Launcher
 from local.aws.emr_process import Attempt, LocaliseError, Objects, Submission
 
 TERMINAL = ("SUCCESS", "FAILED", "CANCELLED")
@@ -42,6 +43,7 @@ JOB_PARAMETERS = (
     "executionRoleArn", "executionIamPolicy", "jobDriver", "configurationOverrides", "tags",
     "executionTimeoutMinutes", "name", "mode", "retryPolicy",
 )
+STOPPED = "The local EMR Serverless stopped while the job was running."
 Record = dict[str, Any]
 
 
@@ -90,8 +92,7 @@ class EmrServerless:
         self._running: dict[str, Attempt | None] = {}
         self._cancel: dict[str, float] = {}
         self._stopping = False
-        self.spark_conf_dir = root / "conf"
-        self._write_spark_conf()
+        self._launcher = Launcher(root / "launch", jars)
         self._load()
 
     # -- records -------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class EmrServerless:
         if group and _is_ours(group, job["id"]):
             emr_process.kill_group(group, 1.0)
         emr_process.clean(self._folder(job))
-        self._change(job, "FAILED", "The local EMR Serverless stopped while the job was running.")
+        self._change(job, "FAILED", STOPPED)
 
     def _save_applications(self) -> None:
         write_json(self.root / "applications.json", self._applications)
@@ -138,15 +139,6 @@ class EmrServerless:
 
     def _folder(self, job: Record) -> Path:
         return self.root / "jobs" / job["id"] / f"attempt-{max(1, len(job['attempts']))}"
-
-    def _write_spark_conf(self) -> None:
-        self.spark_conf_dir.mkdir(parents=True, exist_ok=True)
-        (self.spark_conf_dir / "log4j2.properties").write_text(
-            "rootLogger.level = warn\nrootLogger.appenderRef.stderr.ref = stderr\n"
-            "appender.stderr.type = Console\nappender.stderr.name = stderr\nappender.stderr.target = SYSTEM_ERR\n"
-            "appender.stderr.layout.type = PatternLayout\n"
-            "appender.stderr.layout.pattern = %d{yyyy-MM-dd HH:mm:ss.SSS} %p %c{1}: %m%n%ex\n"
-        )
 
     # -- applications --------------------------------------------------------------------------------------
 
@@ -385,75 +377,89 @@ class EmrServerless:
         """Run spark-submit once; True where the job is over."""
         folder = self._folder(job)
         submission = self._submission(job)
-        argv, env = emr_process.prepare(
-            submission, folder, self.objects, self.jars, self.spark_conf_dir, self.stack_env()
-        )
-        env["LAKEHOUSE_EMR_JOB_RUN_ID"] = job["id"]
-        env["LAKEHOUSE_EMR_APPLICATION_ID"] = job["applicationId"]
+        env = emr_process.prepare(submission, folder, self.objects, self.jars, self.stack_env())
+        env |= {emr_process.JOB_RUN_ID: job["id"], "LAKEHOUSE_EMR_APPLICATION_ID": job["applicationId"]}
+        argv, archive = self._launcher.command(submission, folder / "spark.properties")
+        code: int | None = None
+        try:
+            attempt = self._launch(job, folder, argv, env)
+            if attempt is not None:
+                code = self._wait(job, attempt, submission)
+        finally:
+            if archive is not None:
+                self._launcher.trained(archive, success=code == 0)
+        if attempt is not None:
+            self._upload_logs(job, folder)
+        emr_process.clean(folder)
+        with self._lock:
+            return self._conclude(job, code, folder, last)
+
+    def _launch(self, job: Record, folder: Path, argv: list[str], env: dict[str, str]) -> Attempt | None:
         with self._lock:
             if job["id"] in self._cancel or self._stopping:
-                self._change(job, "CANCELLED", "Job was cancelled by the user.")
-                emr_process.clean(folder)
-                return True
-            begun = time.monotonic()
+                return None
             attempt = Attempt(folder, argv, env)
             self._running[job["id"]] = attempt
-            self._change(job, "RUNNING", "", processGroup=attempt.process.pid, startedAt=job.get("startedAt", time.time()))
+            self._change(
+                job, "RUNNING", "", processGroup=attempt.process.pid, startedAt=job.get("startedAt", time.time())
+            )
+            return attempt
+
+    def _wait(self, job: Record, attempt: Attempt, submission: Submission) -> int | None:
+        """The exit code of the driver; None where it was ended by a cancellation or by the timeout."""
+        begun = time.monotonic()
         minutes = job["executionTimeoutMinutes"]
         deadline = begun + minutes * self.minute_seconds if minutes else None
         code = attempt.wait(deadline, lambda: job["id"] in self._cancel)
-        timed_out = code is None and job["id"] not in self._cancel
-        if code is None:
-            if timed_out:
-                self._change(job, "CANCELLING", f"Job run exceeded its execution timeout of {minutes} minutes.")
-            attempt.kill(self._cancel.get(job["id"], DEFAULT_GRACE_SECONDS))
-        else:
-            attempt.kill(0.5)  # what the driver left behind
-        self._account(job, submission, time.monotonic() - begun)
-        self._upload_logs(job, folder, submission)
-        emr_process.clean(folder)
-        if code is None:
-            why = f"Job run exceeded its execution timeout of {minutes} minutes and was cancelled." if timed_out \
-                else "Job was cancelled by the user."
-            self._change(job, "CANCELLED", why)
-            return True
-        if code == 0:
-            self._change(job, "SUCCESS", "")
-            return True
-        details = emr_process.failure_details(code, folder / "stderr")
+        if code is None and job["id"] not in self._cancel:
+            self._change(job, "CANCELLING", f"Job run exceeded its execution timeout of {minutes} minutes.")
+        # After a normal end, too: whatever the driver left behind.
+        attempt.kill(0.5 if code is not None else self._cancel.get(job["id"], DEFAULT_GRACE_SECONDS))
         with self._lock:
-            if job["id"] in self._cancel:
-                self._change(job, "CANCELLED", "Job was cancelled by the user.")
-                return True
-            if last or self._stopping:
-                self._change(job, "FAILED", details)
-                return True
-            job["attempts"][-1] |= {"state": "FAILED", "stateDetails": details, "updatedAt": time.time(),
-                                    "endedAt": time.time()}
-            job["state"] = "PENDING"
-            self._save(job)
-            return False
+            job["wallSeconds"] = job.get("wallSeconds", 0.0) + time.monotonic() - begun
+            used = emr_process.utilisation(submission.confs, job["wallSeconds"])
+            job |= {
+                "totalExecutionDurationSeconds": round(job["wallSeconds"]),
+                "totalResourceUtilization": used,
+                "billedResourceUtilization": used,
+            }
+            job.pop("processGroup", None)
+        return code
+
+    def _conclude(self, job: Record, code: int | None, folder: Path, last: bool) -> bool:
+        """Set the state after an attempt; False where another attempt follows."""
+        if job["state"] in TERMINAL:
+            return True
+        if self._stopping:
+            self._change(job, "FAILED", STOPPED)
+        elif job["id"] in self._cancel:
+            self._change(job, "CANCELLED", "Job was cancelled by the user.")
+        elif code is None:
+            self._change(job, "CANCELLED", job["stateDetails"])
+        elif code == 0:
+            self._change(job, "SUCCESS", "")
+        else:
+            details = emr_process.failure_details(code, folder / "stderr")
+            if not last:
+                now = time.time()
+                job["attempts"][-1] |= {"state": "FAILED", "stateDetails": details, "updatedAt": now, "endedAt": now}
+                job["state"] = "PENDING"
+                self._save(job)
+                return False
+            self._change(job, "FAILED", details)
+        return True
 
     def _submission(self, job: Record) -> Submission:
         app = self.application(job["applicationId"])
         overrides = job["request"].get("configurationOverrides") or {}
         return Submission.parse(
             job["request"]["jobDriver"]["sparkSubmit"],
-            emr_process.image_confs(self.jars, self.endpoint(), ""),
+            emr_process.image_confs(self.endpoint()),
             _spark_defaults(app.get("runtimeConfiguration")),
             _spark_defaults(overrides.get("applicationConfiguration")),
         )
 
-    def _account(self, job: Record, submission: Submission, seconds: float) -> None:
-        with self._lock:
-            job["wallSeconds"] = job.get("wallSeconds", 0.0) + seconds
-            total = emr_process.utilisation(submission.confs, job["wallSeconds"])
-            job["totalExecutionDurationSeconds"] = round(job["wallSeconds"])
-            job["totalResourceUtilization"] = total
-            job["billedResourceUtilization"] = total
-            job.pop("processGroup", None)
-
-    def _upload_logs(self, job: Record, folder: Path, submission: Submission) -> None:
+    def _upload_logs(self, job: Record, folder: Path) -> None:
         overrides = job["request"].get("configurationOverrides") or {}
         app = self.application(job["applicationId"])
         monitoring = overrides.get("monitoringConfiguration") or app.get("monitoringConfiguration") or {}
@@ -478,7 +484,7 @@ class EmrServerless:
             thread.join()
         for job in [self._jobs[id_] for id_ in running] + waiting:
             if job["state"] not in TERMINAL:
-                self._change(job, "FAILED", "The local EMR Serverless stopped while the job was running.")
+                self._change(job, "FAILED", STOPPED)
 
 
 def _spark_defaults(configurations: list[Record] | None) -> dict[str, str]:
@@ -492,7 +498,7 @@ def _spark_defaults(configurations: list[Record] | None) -> dict[str, str]:
 def _is_ours(group: int, job_id: str) -> bool:
     """Whether the process group is still the one of this job (its id may have been given to another process)."""
     try:
-        return f"LAKEHOUSE_EMR_JOB_RUN_ID={job_id}".encode() in Path(f"/proc/{group}/environ").read_bytes()
+        return f"{emr_process.JOB_RUN_ID}={job_id}".encode() in Path(f"/proc/{group}/environ").read_bytes()
     except OSError:
         return False
 

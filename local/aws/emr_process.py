@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-REPO = Path(__file__).resolve().parents[2]
+from local import jars as local_jars
+
 # The Delta jars of EMR's own image; here the class path has them.
 IMAGE_JARS = ("/usr/share/aws/", "/usr/lib/spark/jars/")
 FILE_OPTIONS = {"--py-files": "spark.submit.pyFiles", "--files": "spark.files", "--jars": "spark.jars",
                 "--archives": "spark.archives"}
 FILE_CONFS = tuple(FILE_OPTIONS.values())
 FORBIDDEN_OPTIONS = ("--master", "--deploy-mode", "--properties-file", "--kill", "--status")
+JOB_RUN_ID = "LAKEHOUSE_EMR_JOB_RUN_ID"
 DRIVER_ENV = "spark.emr-serverless.driverEnv."
 STDERR_TAIL_BYTES = 4000
 
@@ -87,10 +89,9 @@ class Submission:
                           confs, options)
 
 
-def image_confs(jars: Path, endpoint: str, java_options: str) -> dict[str, str]:
-    """What EMR's image provides, for one laptop: the jars, S3 through S3A, and the size of a small machine."""
-    class_path = ":".join(f"{jars / part}/*" for part in ("spark", "s3a") if (jars / part).is_dir())
-    confs = {
+def image_confs(endpoint: str) -> dict[str, str]:
+    """What EMR's image and service provide, for one laptop: S3 through S3A, and the size of a small machine."""
+    return {
         "spark.master": "local[2]",
         "spark.driver.memory": "1200m",
         "spark.driver.host": "127.0.0.1",
@@ -103,6 +104,7 @@ def image_confs(jars: Path, endpoint: str, java_options: str) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
         "spark.hadoop.fs.s3a.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.fs.AbstractFileSystem.s3.impl": "org.apache.hadoop.fs.s3a.S3A",
         "spark.hadoop.fs.s3a.endpoint": endpoint,
         "spark.hadoop.fs.s3a.endpoint.region": "eu-central-1",
         "spark.hadoop.fs.s3a.path.style.access": "true",
@@ -111,11 +113,6 @@ def image_confs(jars: Path, endpoint: str, java_options: str) -> dict[str, str]:
         "spark.hadoop.fs.s3a.access.key": "testing",
         "spark.hadoop.fs.s3a.secret.key": "testing",
     }
-    if class_path:
-        confs["spark.driver.extraClassPath"] = class_path
-    if java_options:
-        confs["spark.driver.defaultJavaOptions"] = java_options
-    return confs
 
 
 def localise(uri: str, folder: Path, objects: Objects, jars: Path) -> str:
@@ -187,38 +184,31 @@ def kill_group(pid: int, grace: float, process: subprocess.Popen[bytes] | None =
 
 
 def prepare(
-    submission: Submission, folder: Path, objects: Objects, jars: Path, spark_conf_dir: Path, stack_env: dict[str, str]
-) -> tuple[list[str], dict[str, str]]:
-    """Fetch the job's files below `folder`; the command line and the environment of its driver."""
-    work = folder / "work"
+    submission: Submission, folder: Path, objects: Objects, jars: Path, stack_env: dict[str, str]
+) -> dict[str, str]:
+    """Fetch the job's files below `folder` and point the submission at them; the environment of its driver."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
-    work.mkdir(parents=True, exist_ok=True)
+    (folder / "work").mkdir(parents=True, exist_ok=True)
     files = folder / "files"
-    confs = dict(submission.confs)
+    confs = submission.confs
     for key in FILE_CONFS:
         if key in confs:
             confs[key] = localise_list(confs[key], files / key.rsplit(".", 1)[-1], objects, jars)
             if not confs[key]:
                 del confs[key]
-    entry = localise(submission.entry_point, files, objects, jars)
+    submission.entry_point = localise(submission.entry_point, files, objects, jars)
     confs.setdefault("spark.sql.warehouse.dir", str(folder / "tmp" / "warehouse"))
-    confs["spark.local.dir"] = str(folder / "tmp")
-    driver_env = {k[len(DRIVER_ENV):]: v for k, v in confs.items() if k.startswith(DRIVER_ENV)}
-    properties = folder / "spark.properties"
-    properties.write_text("".join(f"{k} {_escape(v)}\n" for k, v in confs.items() if not k.startswith(DRIVER_ENV)))
-    argv = [str(_spark_home() / "bin" / "spark-submit"), "--properties-file", str(properties), *submission.options,
-            entry, *submission.arguments]
-    return argv, driver_environment(stack_env, driver_env, folder, spark_conf_dir)
+    driver_env = {k[len(DRIVER_ENV) :]: confs.pop(k) for k in list(confs) if k.startswith(DRIVER_ENV)}
+    return driver_environment(stack_env, driver_env, folder)
 
 
 def driver_environment(
-    stack_env: dict[str, str], driver_env: dict[str, str], folder: Path, spark_conf_dir: Path
+    stack_env: dict[str, str], driver_env: dict[str, str], folder: Path
 ) -> dict[str, str]:
     env = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "JAVA_HOME", "TZ", "USER") if k in os.environ}
     env |= stack_env
     env |= {
-        "SPARK_HOME": str(_spark_home()),
-        "SPARK_CONF_DIR": str(spark_conf_dir),
+        "SPARK_HOME": str(local_jars.pyspark_jars().parent),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(folder / "tmp"),
         "TMPDIR": str(folder / "tmp"),
@@ -230,20 +220,6 @@ def driver_environment(
     # A job may name the interpreter inside its archive, as on EMR; there is no such archive here.
     env |= {k: v for k, v in driver_env.items() if not k.startswith("PYSPARK_") or Path(v).is_absolute()}
     return env
-
-
-def _spark_home() -> Path:
-    import importlib.util
-
-    spec = importlib.util.find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise LocaliseError("pyspark is not installed in this environment")
-    return Path(spec.origin).parent
-
-
-def _escape(value: str) -> str:
-    """A value of a Java properties file."""
-    return value.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def tail(path: Path, size: int = STDERR_TAIL_BYTES) -> str:
