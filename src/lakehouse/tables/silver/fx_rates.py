@@ -8,8 +8,6 @@ rate_to_base empty and `resolve` fills them from the quotes that stand after thi
 rows of the date where the quote for USD came late or changed. SCOPE is the whole date for that reason.
 """
 
-from decimal import Decimal
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -40,6 +38,8 @@ COLUMNS = (
 )
 HISTORY_RANK = 2
 DAILY_RANK = 1
+# Why a row is in the result of `resolve`.
+_READ, _RESTATED, _EURO = "read", "restated", "euro"
 
 
 def transform(quotes: DataFrame) -> DataFrame:
@@ -69,38 +69,43 @@ def resolve(source: DataFrame, stored: DataFrame) -> DataFrame:
     is_eur = F.col("ccy") == QUOTED_AGAINST
     stands = F.col("_class").isin(*WRITTEN, KEPT) & ~is_eur
     is_base = stands & (F.col("ccy") == BASE) & (F.col("ccy_per_eur") > 0)
+    euro = F.struct("usd_per_eur", "publication", "_landed_at", "_source_rank", "_source_position", "_run_id")
     date = Window.partitionBy("as_of_date")
-    origin = ("publication", "_landed_at", "_source_rank", "_source_position", "_run_id")
-
     rows = (
         label(source, stored, KEY, ORDER)
-        .withColumn("_was", F.struct("usd_per_eur", "rate_to_base"))
+        .withColumn("_stored_rates", F.struct("usd_per_eur", "rate_to_base"))
+        .withColumn("_stored_euro", F.max(F.when(F.col("_stored") & is_eur, euro)).over(date))
         .withColumn("usd_per_eur", F.max(F.when(is_base, F.col("ccy_per_eur"))).over(date))
         .transform(with_cross_rate, "rate_to_base", usd_per_eur="usd_per_eur", ccy_per_eur="ccy_per_eur")
-        .withColumn(
-            "_eur_was",
-            F.max(F.when(F.col("_stored") & is_eur, F.struct("_was.usd_per_eur", *origin))).over(date),
+    )
+
+    is_read = ~F.col("_stored")
+    is_restated = stands & ~F.col("_stored_rates").eqNullSafe(F.struct("usd_per_eur", "rate_to_base"))
+    needs_euro = is_base & ~F.col("_stored_euro").eqNullSafe(euro)
+    results = F.array_compact(
+        F.array(
+            F.when(is_read, _READ),
+            F.when(F.col("_stored") & is_restated, _RESTATED),
+            F.when(needs_euro, _EURO),
         )
     )
-    # The ECB does not quote EUR against itself; if a source does, it says nothing new.
-    read = rows.where(~F.col("_stored")).withColumn(
-        "_class", F.when(is_eur, DUPLICATE).otherwise(F.col("_class"))
-    )
-    is_restated = ~F.col("_was").eqNullSafe(F.struct("usd_per_eur", "rate_to_base"))
-    restated = rows.where(F.col("_stored") & stands & is_restated).withColumn("_class", F.lit(UPDATED))
-    eur = (
-        rows.where(is_base)
-        .withColumn("_eur", F.struct("usd_per_eur", *origin))
-        .where(~F.col("_eur_was").eqNullSafe(F.col("_eur")))
-        .withColumn("_class", F.when(F.col("_eur_was").isNull(), INSERTED).otherwise(UPDATED))
-        .withColumn("ccy", F.lit(QUOTED_AGAINST))
-        .withColumn("ccy_per_eur", F.lit(Decimal("1.000000000000")).cast(RATE))
-        .withColumn("rate_to_base", F.col("usd_per_eur"))
-        .transform(with_payload_hash, BUSINESS)
-    )
-    generated = restated.unionByName(eur.drop("_eur"))
+    is_euro_row = F.col("_result") == _EURO
     return (
-        read.withColumn("_generated", F.lit(False))
-        .unionByName(generated.withColumn("_generated", F.lit(True)))
+        rows.withColumn("_result", F.explode(results))
+        .withColumn(
+            "_class",
+            F.when(is_euro_row, F.when(F.col("_stored_euro").isNull(), INSERTED).otherwise(UPDATED))
+            .when(F.col("_result") == _RESTATED, UPDATED)
+            # The ECB does not quote EUR against itself; a source that does says nothing new.
+            .when(is_eur, DUPLICATE)
+            .otherwise(F.col("_class")),
+        )
+        .withColumn("_generated", F.col("_result") != _READ)
+        .withColumn("ccy", F.when(is_euro_row, QUOTED_AGAINST).otherwise(F.col("ccy")))
+        .withColumn("ccy_per_eur", F.when(is_euro_row, F.lit(1).cast(RATE)).otherwise(F.col("ccy_per_eur")))
+        .withColumn(
+            "rate_to_base", F.when(is_euro_row, F.col("usd_per_eur")).otherwise(F.col("rate_to_base"))
+        )
+        .transform(with_payload_hash, BUSINESS)
         .select(*COLUMNS, "_class", "_generated")
     )
