@@ -7,10 +7,12 @@ to where each partition is read; Spark's Kafka reader then reads exactly that, n
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from lakehouse.errors import (
     ConfigError,
@@ -28,7 +30,8 @@ from lakehouse.sources.watermark import Watermark, window_end
 
 SOURCE, TABLE = "kafka", "kafka_orders"
 _SECRET_FIELDS = ("bootstrap_servers", "api_key", "api_secret", "group_id")
-_TIMEOUT = 20.0
+_TIMEOUT = 30.0
+_STEP = 2.0
 _REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -41,9 +44,9 @@ _REFUSED = {
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
     """Decide the range of this run: from the certified offsets, or the beginning, to the end as it is now.
 
-    ``state``: ``{"topic", "from": {partition: offset}, "until": {partition: offset}}``; ``rows``: the sum of until
-    minus from. Raises SourceError where certified offsets do not fit the topic (records expired unread, or the topic
-    was made anew), CredentialsError, SourceUnavailable.
+    ``state``: ``{"topic", "topic_id", "from": {partition: offset}, "until": {partition: offset}}``; ``rows``: the
+    sum of until minus from. Raises SourceError where certified offsets do not fit the topic (records expired unread,
+    or the topic was made anew), CredentialsError, SourceUnavailable.
     """
     landed = read_manifest(settings, SOURCE, TABLE, run_id)
     if landed is not None:
@@ -55,13 +58,18 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
             hint="with mode stream the streaming job alone fills bronze.kafka_orders",
         )
     watermark = watermarks.get(TABLE, Watermark())
-    limits = _limits(settings)
+    topic_id, limits = _look(settings)
+    known_ids = {state["topic_id"] for state in watermark.states if state["topic"] == options.topic}
+    if known_ids - {topic_id}:
+        raise _made_anew(
+            options.topic, Violation(options.topic, f"id {topic_id}", f"id {', '.join(known_ids)}")
+        )
     starts = _starts(options.topic, limits, certified_offsets(watermark, options.topic))
     until = {partition: high for partition, (_, high) in limits.items()}
     manifest = LandingWriter(settings, SOURCE, TABLE, run_id).commit(
         window_from=watermark.time,
         window_to=window_end(run_time(run_id), watermark, run_time(run_id)),
-        state={"topic": options.topic, "from": _keyed(starts), "until": _keyed(until)},
+        state={"topic": options.topic, "topic_id": topic_id, "from": _keyed(starts), "until": _keyed(until)},
         rows=sum(until[partition] - start for partition, start in starts.items()),
     )
     return (manifest,)
@@ -117,35 +125,59 @@ def _starts(
                 Violation(where, f"an end at offset {high}", f"at least {offset}: the topic was made anew")
             )
     if violations:
-        raise SourceError(
-            f"Kafka topic {topic} does not continue where the last certified run ended",
-            violations=tuple(violations),
-            hint="expired records: recover them from the producer and longer retention next time; a topic made anew: "
-            "give it another name, because offsets would repeat",
-        )
+        raise _made_anew(topic, *violations)
     return {partition: certified.get(partition, low) for partition, (low, _) in limits.items()}
 
 
-def _limits(settings: Settings) -> dict[int, tuple[int, int]]:
-    """Low and high watermark of each partition."""
+def _made_anew(topic: str, *violations: Violation) -> SourceError:
+    return SourceError(
+        f"Kafka topic {topic} does not continue where the last certified run ended",
+        violations=violations,
+        hint="expired records: have the producer send them again, and keep records longer; a topic made anew: give it "
+        "another name (sources.kafka.topic), because its offsets repeat those already in Bronze",
+    )
+
+
+def _look(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
+    """The topic's id, which tells one made anew from its predecessor, and low and high watermark by partition."""
     options = settings.sources.kafka
     secret = read_secret(options.secret, _SECRET_FIELDS)
     heard: list[KafkaError] = []
-    consumer = Consumer(_client_options(settings, secret) | {"error_cb": heard.append})
+    client = _client_options(settings, secret) | {"error_cb": heard.append}
+    consumer = Consumer(
+        client
+        | {"group.id": secret["group_id"], "enable.auto.commit": False, "allow.auto.create.topics": False}
+    )
     try:
-        topic = consumer.list_topics(options.topic, timeout=_TIMEOUT).topics[options.topic]
+        topic = _metadata(consumer, options.topic, heard)
         if topic.error is not None:
             raise KafkaException(topic.error)
-        return {
+        limits = {
             partition: consumer.get_watermark_offsets(
                 TopicPartition(options.topic, partition), timeout=_TIMEOUT, cached=False
             )
             for partition in sorted(topic.partitions)
         }
+        admin = AdminClient(client)  # has to outlive its answers
+        answers = admin.describe_topics(TopicCollection([options.topic]), request_timeout=_TIMEOUT)
+        return str(answers[options.topic].result().topic_id), limits
     except KafkaException as error:
+        consumer.poll(0)
         raise meaning([error.args[0], *heard], options.topic, options.secret) from None
     finally:
         consumer.close()
+
+
+def _metadata(consumer: Consumer, topic: str, heard: list[KafkaError]) -> Any:
+    """The topic as the brokers describe it; librdkafka would try a refused login until the time is over."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            return consumer.list_topics(topic, timeout=_STEP).topics[topic]
+        except KafkaException:
+            consumer.poll(0)  # callbacks are called here only
+            if time.monotonic() > deadline or any(error.code() in _REFUSED for error in heard):
+                raise
 
 
 def _client_options(settings: Settings, secret: Secret) -> dict[str, Any]:
@@ -155,16 +187,14 @@ def _client_options(settings: Settings, secret: Secret) -> dict[str, Any]:
         "sasl.mechanism": "PLAIN",
         "sasl.username": secret["api_key"],
         "sasl.password": secret["api_secret"],
-        "group.id": secret["group_id"],
-        "enable.auto.commit": False,
-        "allow.auto.create.topics": False,
+        "log_level": 2,  # errors reach the callback
     }
 
 
 def meaning(errors: Iterable[KafkaError], topic: str, secret: str) -> LakehouseError:
     """What errors of the client mean for us; a refused login shows only among those that its callback heard."""
     known = list(errors)
-    text = "; ".join(dict.fromkeys(error.name() for error in known))
+    text = "; ".join(dict.fromkeys(f"{error.name()} ({error.str()})" for error in known[:3]))
     if any(error.code() in _REFUSED for error in known):
         return CredentialsError(
             f"Kafka: received {text}, expected to be let in", hint=f"check the secret {secret}"
