@@ -93,9 +93,9 @@ def _first_day(
     folder.csv(f"hubspot_contacts_{len(contacts)}.csv", crm.CONTACT_HEADER, [c.row() for c in contacts])
     folder.csv(f"salesforce_accounts_{len(accounts)}.csv", crm.ACCOUNT_HEADER, [a.row() for a in accounts])
     folder.csv(f"salesforce_leads_{len(leads)}.csv", crm.LEAD_HEADER, [lead.row() for lead in leads])
-    rows = orders.warehouse_rows(spec, events, flaws)
+    rows, flawless = orders.warehouse_rows(spec, events, flaws)
     folder.csv(f"snowflake_orders_{len(rows)}.csv", orders.ORDER_HEADER, rows)
-    lines = orders.stream_lines(spec, events, accounts, flaws, 1)
+    lines = orders.stream_lines(spec, flawless, accounts, flaws, 1)
     folder.json_lines(f"kafka_orders_{len(lines)}.jsonl", lines)
     for name, shipments in orders.shipment_files(spec, events, flaws, 1).items():
         folder.csv(name, orders.SHIPMENT_HEADER, shipments)

@@ -83,6 +83,7 @@ def load(data_dir: Path, stack: Stack, sources: Iterable[str] | None = None) -> 
     report = LoadReport(data_dir)
     for name in folder.ignored:
         report.notes.append(f"{name} was not recognised and not loaded")
+    _require_rates(folder, chosen, stack)
     for layout in chosen:
         files = folder.of(layout)
         if not files:
@@ -93,6 +94,17 @@ def load(data_dir: Path, stack: Stack, sources: Iterable[str] | None = None) -> 
         entry.seconds = time.monotonic() - begun
         report.loaded.append(entry)
     return report
+
+
+def _require_rates(folder: DataFolder, chosen: list[layouts.Layout], stack: Stack) -> None:
+    """The ECB always has rates, and the pipeline refuses one that has none."""
+    if layouts.FX_RATES not in chosen or folder.of(layouts.FX_RATES):
+        return
+    if not SaasAdmin(stack.exports["LOCAL_ECB_URL"]).state()["ecb.rates"]:
+        raise DataError(
+            "received no fx_rates*.csv, expected one: amounts cannot be converted without rates. The ECB's own "
+            "eurofxref-hist.csv, renamed to fx_rates_history.csv, will do; docs/sample-data.md has both forms."
+        )
 
 
 Loader = Callable[[list[DataFile], "Stack", list[str]], Loaded]
@@ -260,7 +272,9 @@ def _producer(stack: Stack) -> Any:
         raise DataError(f"Kafka at {bootstrap} does not answer: `python -m local status` says more")
     # Idempotent, so that messages of a key keep the order of the file even where a request is sent again. Not
     # transactional: its markers would take offsets that hold no message.
-    return Producer(kafka.client_options(bootstrap) | {"enable.idempotence": True, "linger.ms": 20})
+    return Producer(
+        kafka.client_options(bootstrap) | {"enable.idempotence": True, "linger.ms": 20, "log_level": 3}
+    )
 
 
 def _snowflake(stack: Stack) -> SnowflakeAdmin:

@@ -138,8 +138,8 @@ def _clean_rows(spec: Spec) -> int:
     return max(0, rows - flaws.count(rows, 0.0012) - flaws.count(rows, 0.0002))
 
 
-def warehouse_rows(spec: Spec, events: list[Event], flaws: Flaws) -> list[list[str]]:
-    """The warehouse file: the events with flaws worked in, sorted by load time."""
+def warehouse_rows(spec: Spec, events: list[Event], flaws: Flaws) -> tuple[list[list[str]], list[Event]]:
+    """The warehouse file, the events with flaws worked in, by load time; and the events that have none."""
     rng = spec.rng("order flaws")
     size = spec.sizes.orders
     events = list(events)
@@ -189,7 +189,7 @@ def warehouse_rows(spec: Spec, events: list[Event], flaws: Flaws) -> list[list[s
     rows = [spoiled.get(index) or event.row() for index, event in enumerate(events)]
     rows.extend(event.row() for event in copies + conflicts)
     rows.sort(key=lambda row: (row[8], row[0], row[1]))
-    return rows
+    return rows, [events[index] for index in sorted(free)]
 
 
 def _spoil(rng: random.Random, row: list[str], kind: str) -> list[str]:
@@ -267,8 +267,7 @@ def poisoned_rows(spec: Spec, events: list[Event], flaws: Flaws) -> tuple[list[s
                 rows.append(replace(event, cents=event.cents + 1).row())
                 keys.append(event.key)
     elif spec.poison == "volume":
-        del rows[max(1, len(rows) // 500) :]
-        keys = [f"{row[0]}|{row[1]}" for row in rows]
+        rows = []
     elif spec.poison == "missing_column":
         position = header.index("AMOUNT")
         del header[position]
@@ -313,7 +312,7 @@ def _line(event: Event, body: object) -> dict[str, object]:
 def stream_lines(
     spec: Spec, base: list[Event], of: list[Account], flaws: Flaws, day: int
 ) -> list[dict[str, object]]:
-    """The messages of a day: orders of the stream's own, events that the warehouse has too, and broken ones."""
+    """The messages of a day: orders of the stream's own, events of `base` that the warehouse has too, broken ones."""
     rng = spec.rng("stream", day)
     size = spec.sizes.kafka if day == 1 else max(10, spec.sizes.kafka // 10)
     start, end = (spec.end_us - 2 * DAY, spec.end_us) if day == 1 else spec.window_us(day)
