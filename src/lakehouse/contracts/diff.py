@@ -79,12 +79,9 @@ def _table(old: Contract, new: Contract) -> list[Change]:
         for label, before, after in (
             ("key", old.key, new.key),
             ("partitioning", old.partition_by, new.partition_by),
-            ("total order", old.order_by, new.order_by),
         )
         if before != after
     ]
-    if dict(old.source_ranks) != dict(new.source_ranks):
-        changes.append(Change("breaking", new.name, "source ranks changed: other rows win"))
     for label, days_before, days_after in (
         ("deleted files", old.retention.deleted_files_days, new.retention.deleted_files_days),
         ("log", old.retention.log_days, new.retention.log_days),

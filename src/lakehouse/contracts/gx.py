@@ -72,10 +72,10 @@ def _native(contract: Contract, rule: RowRule | SetRule, run_time: datetime | No
         case "volume" if contract.layer != "bronze":
             return ExpectTableRowCountToBeBetween(min_value=rule.min_rows, max_value=rule.max_rows, **common)
         case "freshness" if run_time is not None and rule.max_age_hours is not None:
-            oldest: datetime | date = (run_time - timedelta(hours=rule.max_age_hours)).replace(tzinfo=None)
-            if contract.column(rule.columns[0]).type == "date":
-                oldest = oldest.date()
-            return ExpectColumnMaxToBeBetween(column=rule.columns[0], min_value=oldest, **common)
+            oldest = (run_time - timedelta(hours=rule.max_age_hours)).replace(tzinfo=None)
+            is_date = contract.column(rule.columns[0]).type == "date"
+            least: datetime | date = oldest.date() if is_date else oldest
+            return ExpectColumnMaxToBeBetween(column=rule.columns[0], min_value=least, **common)
         case _:
             return None
 

@@ -322,24 +322,12 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
     columns, key, partition_by = _columns(schema, layer)
     known = tuple(column.name for column in columns)
 
-    custom = schema.pairs(
-        "customProperties",
-        (
-            "maxRejectedShare",
-            "zorderBy",
-            "orderBy",
-            "sourceRanks",
-            "deletionVectors",
-        ),
-    )
+    custom = schema.pairs("customProperties", ("maxRejectedShare", "zorderBy", "deletionVectors"))
     rejected_share = custom.share("maxRejectedShare", 0.0)
-    zorder_by, order_by = custom.texts("zorderBy", ()), custom.texts("orderBy", ())
-    ranks = custom.child("sourceRanks", {})
-    source_ranks = {source: ranks.integer(source) or 0 for source in ranks.values}
+    zorder_by = custom.texts("zorderBy", ())
     deletion_vectors = custom.flag("deletionVectors")
     custom.done()
-    for property_name, listed in (("zorderBy", zorder_by), ("orderBy", order_by)):
-        _known_columns(custom, property_name, listed, known)
+    _known_columns(custom, "zorderBy", zorder_by, known)
     for column in set(zorder_by) & set(partition_by):
         custom.fault("zorderBy", column, "columns that the table is not partitioned by")
 
@@ -402,8 +390,6 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
         key=key,
         partition_by=partition_by,
         zorder_by=zorder_by,
-        order_by=order_by,
-        source_ranks=source_ranks,
         deletion_vectors=deletion_vectors,
         row_rules=tuple(row_rules),
         set_rules=tuple(set_rules),

@@ -171,8 +171,6 @@ class Contract:
     key: tuple[str, ...]
     partition_by: tuple[str, ...]
     zorder_by: tuple[str, ...]
-    order_by: tuple[str, ...]
-    source_ranks: Mapping[str, int]
     deletion_vectors: bool
     row_rules: tuple[RowRule, ...]
     set_rules: tuple[SetRule, ...]
