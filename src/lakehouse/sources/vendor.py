@@ -52,8 +52,8 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     _require_headers(files)
 
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
-    for file in files:
-        writer.write_original(PurePosixPath(file.name).name, file.body)
+    for number, file in enumerate(files):
+        writer.write_original(f"{number:05d}-{PurePosixPath(file.name).name[-100:]}", file.body)
         writer.write_rows(file.rows())
     manifest = writer.commit(
         window_from=watermark.time,
@@ -138,6 +138,8 @@ class _File:
                 body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape"),
                 False,
             )
+        # An open quote makes a cell of all that follows; how long cells may be is for the contract to say.
+        csv.field_size_limit(max(csv.field_size_limit(), len(self._text)))
         first = next(self._records(), None)
         self.header = [name.strip() for name in first.cells] if first else []
 
