@@ -126,6 +126,16 @@ def test_a_quote_in_both_publications_lands_once(ecb: Ecb) -> None:
     ]
 
 
+def test_a_corrected_quote_lands_beside_the_one_it_corrects(ecb: Ecb) -> None:
+    ecb.publish(daily("2026-11-19", USD="1.0799"), HISTORY + "2026-11-19,1.0713,162.1,36.5,N/A,\n")
+
+    landed = ecb.setup.rows(ecb.extract())
+
+    rates = {row["ccy_per_eur"] for row in landed if (row["as_of_date"], row["ccy"]) == ("2026-11-19", "USD")}
+    assert rates == {"1.0712", "1.0713", "1.0799"}
+    assert len({row["_position"] for row in landed}) == len(landed)
+
+
 def test_the_next_working_day_needs_the_daily_document_only(ecb: Ecb) -> None:
     manifest = ecb.extract(since="2026-11-19")
 

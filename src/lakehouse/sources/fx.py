@@ -55,8 +55,8 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
         body = _get(settings, settings.sources.fx.history_url)
         writer.write_original(f"eurofxref-hist.{'zip' if body.startswith(_ZIP) else 'csv'}", body)
         history = list(parse_history(body))
-        known = {(row["as_of_date"], row["ccy"]) for row in history}
-        rows = [*history, *(row for row in daily if (row["as_of_date"], row["ccy"]) not in known)]
+        known = {_quote(row) for row in history}
+        rows = [*history, *(row for row in daily if _quote(row) not in known)]
         notes.append("fx: the history was read")
 
     newest = Newest()
@@ -95,12 +95,11 @@ def parse_daily(body: bytes) -> Iterator[Row]:
     if not root.tag.endswith("Envelope"):
         raise _malformed("eurofxref-daily.xml", f"<{root.tag}>", "a gesmes:Envelope")
     days = [element for element in root.iter() if "time" in element.attrib]
-    for day in days:
-        for quote in day:
-            if "currency" in quote.attrib:
-                yield from _row(
-                    day.attrib["time"], quote.attrib["currency"], quote.attrib.get("rate"), "daily"
-                )
+    quotes = [
+        (day.attrib["time"], quote.attrib) for day in days for quote in day if "currency" in quote.attrib
+    ]
+    for number, (day, quote) in enumerate(quotes):
+        yield from _row("daily", number, day, quote["currency"], quote.get("rate"))
 
 
 def parse_history(body: bytes) -> Iterator[Row]:
@@ -109,22 +108,26 @@ def parse_history(body: bytes) -> Iterator[Row]:
     header = [name.strip() for name in next(reader, [])]
     if not header or header[0] != "Date":
         raise _malformed("eurofxref-hist.csv", f"the header {','.join(header)[:80]!r}", "Date,USD,JPY,…")
-    for cells in reader:
+    for number, cells in enumerate(reader, start=2):
         for ccy, rate in zip(header[1:], cells[1:], strict=False):
             if ccy:
-                yield from _row(cells[0].strip(), ccy, rate, "history")
+                yield from _row("history", number, cells[0].strip(), ccy, rate)
 
 
-def _row(as_of_date: str, ccy: str, rate: str | None, publication: str) -> Iterator[Row]:
+def _row(publication: str, number: int, as_of_date: str, ccy: str, rate: str | None) -> Iterator[Row]:
     text = (rate or "").strip()
     if text and text != "N/A":
         yield {
-            POSITION: f"{publication}:{as_of_date}:{ccy}",
+            POSITION: f"{publication}:{number:06d}:{ccy}",
             "as_of_date": as_of_date,
             "ccy": ccy,
             "ccy_per_eur": text,
             "publication": publication,
         }
+
+
+def _quote(row: Row) -> tuple[str, str, str]:
+    return row["as_of_date"], row["ccy"], row["ccy_per_eur"]
 
 
 def _window(rows: Iterable[Row], since: datetime | None, newest: Newest) -> Iterator[Row]:
