@@ -21,7 +21,9 @@ def java_tool(name: str = "java") -> str:
     found = shutil.which(name, path=str(Path(home) / "bin")) if home else shutil.which(name)
     if not found:
         where = f"under JAVA_HOME ({home})" if home else "on PATH"
-        raise SetupIncomplete(f"No {name} {where}. Install a JDK 17 or 21, or run `make setup`, which says how.")
+        raise SetupIncomplete(
+            f"No {name} {where}. Install a JDK 17 or 21, or run `make setup`, which says how."
+        )
     return found
 
 

@@ -7,76 +7,19 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support import REPO, Aws, free_port, spark_properties, write_properties_file
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-REPO = Path(__file__).resolve().parent.parent
 _bucket_numbers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Aws:
-    """The local AWS of this test run."""
-
-    endpoint: str
-    env: dict[str, str]
-    state: Path
-
-    def client(self, service: str) -> Any:
-        import boto3
-
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            endpoint_url=self.endpoint,
-            region_name=self.env["AWS_REGION"],
-            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
-        )
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
-    """Spark's properties for tests beyond emr_configs/: the local EMR's, with everything it writes below ``state``."""
-    from local import log4j
-    from local.aws.emr_process import image_confs
-    from local.jars import JARS, jars
-
-    jars("spark", "s3a")  # says what to type where they are missing
-    log4j_file = state / "log4j2.properties"
-    log4j_file.write_text(log4j.properties())
-    return image_confs(JARS, endpoint, "") | {
-        "spark.jars": "",
-        "spark.driver.memory": "2g",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j_file} -Dderby.system.home={state}",
-        "spark.sql.warehouse.dir": str(state / "warehouse"),
-        "spark.hadoop.hadoop.tmp.dir": str(state / "hadoop"),
-        "spark.hadoop.fs.s3a.buffer.dir": str(state / "hadoop"),
-    }
-
-
-def write_properties_file(path: Path, extra: dict[str, str]) -> Path:
-    """The shared property files and ``extra`` in one, as spark-submit takes it; later lines win."""
-    shared = [
-        (REPO / "emr_configs" / name).read_text() for name in ("spark-defaults.conf", "delta-core.conf")
-    ]
-    path.write_text("\n".join([*shared, *(f"{key} {value}" for key, value in extra.items())]) + "\n")
-    return path
 
 
 @pytest.fixture(scope="session")

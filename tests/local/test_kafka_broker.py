@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
-from conftest import REPO, free_port
 
 from local import kafka
 from local.supervisor import Supervisor, base_environment
+from tests.support import REPO, free_port
 
 TIMEOUT = 30.0
 
