@@ -6,6 +6,7 @@ It takes about two seconds to import, once a process, and is therefore imported 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -21,13 +22,24 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+# A context holds sources and assets by name: one validation at a time.
+_LOCK = threading.Lock()
+
+
+def prepare() -> None:
+    """Import Great Expectations, so that the time it takes can pass while Spark works."""
+    with _LOCK:
+        _context()
+
+
 def decide(contract: Contract, measures: Sequence[Measure]) -> tuple[RuleResult, ...]:
     """The result of each rule, in the order of the measures."""
     import pandas as pd  # type: ignore[import-untyped]  # its stubs are not among our requirements
 
     row = {name: None if value is None else float(value) for name, value in as_row(measures).items()}
     frame = pd.DataFrame([row], dtype="float64")
-    result = _batch("metrics", frame).validate(_suite(contract, measures), result_format="BOOLEAN_ONLY")
+    with _LOCK:
+        result = _batch("metrics", frame).validate(_suite(contract, measures), result_format="BOOLEAN_ONLY")
     passed = _by_rule(result)
     return tuple(
         RuleResult(

@@ -8,15 +8,19 @@ Nothing else (commit metadata, table history) is consulted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from lakehouse import store
 from lakehouse.errors import NotCertified, TransientError
 from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 Outcome = Literal["passed", "warned", "failed"]
 Action = Literal["judge", "recertify", "discard"]
@@ -61,7 +65,8 @@ class Verdict(_Frozen):
     """What a gate, or a person through a recovery command, said about one version of one table.
 
     ``run_id`` is the run that judged. ``certified_runs`` are the runs spoken of: Bronze, the run judged; Silver, the
-    Bronze runs now contained. ``table_id`` and ``version`` are None only where there was no table to judge.
+    Bronze runs now contained. ``table_id`` and ``version`` are None only where there was no table to judge; ``rows``
+    are those that were judged, None where none were counted.
 
     ``action``: *judge* is the gate; *recertify* is a person who takes a refused run in after all; *discard* takes
     ``certified_runs`` (and, in Silver, the ``inputs`` named) out again. Whatever the action, a passing verdict
@@ -81,6 +86,7 @@ class Verdict(_Frozen):
     contract_version: str
     contract_hash: str
     rules_hash: str
+    rows: int | None = None
     rules: tuple[RuleResult, ...]
     created_at: AwareDatetime
 
@@ -122,16 +128,19 @@ def write(settings: Settings, verdict: Verdict) -> str:
     return uri
 
 
-def read(settings: Settings, uris: Sequence[str]) -> list[Verdict]:
+def read(settings: Settings, locations: Sequence[str]) -> list[Verdict]:
     """Verdicts by their locations, ordered by time."""
-    return _ordered([Verdict.model_validate_json(body) for body in store.get_many(list(uris))])
+    return _ordered([Verdict.model_validate_json(body) for body in store.get_many(list(locations))])
+
+
+def uris(settings: Settings, table: str) -> list[str]:
+    """Locations of a table's verdicts, ordered by time."""
+    return [uri for uri in store.keys(f"{verdicts_uri(settings, table)}/") if uri.endswith(".json")]
 
 
 def read_all(settings: Settings, table: str) -> list[Verdict]:
     """Every verdict of a table, ordered by time."""
-    return read(
-        settings, [uri for uri in store.keys(f"{verdicts_uri(settings, table)}/") if uri.endswith(".json")]
-    )
+    return read(settings, uris(settings, table))
 
 
 class Certification(_Frozen):
@@ -181,6 +190,41 @@ class Certification(_Frozen):
             f"see `scripts/run_ge_checks.py --layer {layer} --table {name} --run-id {run_id}`, then correct the "
             "source and start a new run, which extracts the same window again"
         )
+
+
+def load_into_ops(spark: SparkSession, settings: Settings, locations: Sequence[str]) -> None:
+    """Add verdicts to ``ops.dq_verdicts``, in one commit; those that are there already are left alone."""
+    from lakehouse import contracts
+    from lakehouse.contracts.spark import schema
+    from lakehouse.quality.insert import insert_new
+
+    table = "ops.dq_verdicts"
+    verdicts = read(settings, locations)
+    if verdicts:
+        fields = schema(contracts.load(table))
+        rows = [_ops_row(settings, verdict) for verdict in verdicts]
+        frame = spark.createDataFrame([[row[field.name] for field in fields] for row in rows], fields)
+        insert_new(frame, settings.table_uri(table), ("verdict_id",), f"{verdicts[-1].run_id}/verdicts")
+
+
+def _ops_row(settings: Settings, verdict: Verdict) -> dict[str, Any]:
+    ends = [run.window_to for run in verdict.certified_runs if run.window_to is not None]
+    return {
+        "verdict_id": verdict.verdict_id,
+        "table_name": verdict.table,
+        "layer": verdict.layer,
+        "run_id": verdict.run_id,
+        "table_id": verdict.table_id or "",
+        "version": -1 if verdict.version is None else verdict.version,
+        "outcome": verdict.outcome,
+        "certified_run_ids": [run.run_id for run in verdict.certified_runs] if verdict.passing else [],
+        "window_to": max(ends, default=None) if verdict.passing else None,
+        "rules": json.dumps([rule.model_dump() for rule in verdict.rules], ensure_ascii=False),
+        "contract_version": verdict.contract_version,
+        "contract_hash": f"{verdict.contract_hash}/{verdict.rules_hash}",
+        "created_at": verdict.created_at,
+        "uri": verdict_uri(settings, verdict),
+    }
 
 
 def certification(table: str, verdicts: Sequence[Verdict], table_id: str | None) -> Certification:

@@ -1,0 +1,408 @@
+"""Gate: judge what is not yet certified, and stop everything after it where a critical rule does not hold.
+
+The story: find what there is to judge (Bronze: this run's rows, as its ingest reported them; Silver: the head, as
+this run promoted it), measure it in one pass, let Great Expectations decide, write a verdict for every table, load
+them into ops.dq_verdicts, and only then fail, with every broken rule of every table in one message.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import contracts
+from lakehouse.cli import Job
+from lakehouse.contracts import Contract, RowRule, SetRule, quote
+from lakehouse.delta.log import log_head
+from lakehouse.delta.read import TableHead, read
+from lakehouse.errors import GateFailed, UsageError
+from lakehouse.flows.promote import Promotion, read_promotion
+from lakehouse.landing import Manifest, landing_uri, read_manifest
+from lakehouse.observe import outcome as outcomes
+from lakehouse.observe.outcome import Outcome, TableOutcome, VerdictReference
+from lakehouse.quality import gx, metrics, quarantine, rules, verdicts
+from lakehouse.quality.metrics import RunFacts
+from lakehouse.quality.verdicts import CertifiedRun, RuleResult, Verdict, VerdictInput
+from lakehouse.runs import run_time
+from lakehouse.settings import Settings
+
+log = logging.getLogger("lakehouse.flows.gate")
+
+GateLayer = Literal["bronze", "silver"]
+
+INGESTED = "ingested"
+PROMOTED = "promoted"
+# Tables measured side by side: enough to fill the gaps in which one of them waits for S3.
+_SIDE_BY_SIDE = 3
+# Verdicts of each table that are looked at for loading: one lost to a crash is loaded by the next gate.
+_RECENT = 10
+_SAMPLED_RULES = 5
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a gate found about one table, before it becomes a verdict."""
+
+    contract: Contract
+    head: TableHead | None
+    certified_runs: tuple[CertifiedRun, ...]
+    inputs: dict[str, VerdictInput]
+    rows: int | None
+    results: tuple[RuleResult, ...]
+
+
+def check_bronze(job: Job) -> None:
+    """The job dq_check_bronze."""
+    check(job, "bronze")
+
+
+def check_silver(job: Job) -> None:
+    """The job dq_check_silver."""
+    check(job, "silver")
+
+
+def check(job: Job, layer: GateLayer) -> None:
+    """Judge a layer as a job: verdicts go into its outcome even where the gate then fails."""
+    tables: list[str] | None = getattr(job.arguments, "table", None) or None
+    found = judge(job.spark, job.settings, layer, job.run_id, tables, datetime.now(UTC))
+    for verdict in found:
+        job.outcome.verdicts.append(
+            VerdictReference(
+                table=verdict.table, outcome=verdict.outcome, uri=verdicts.verdict_uri(job.settings, verdict)
+            )
+        )
+        job.outcome.notes.extend(_notes(verdict))
+    require_passed(layer, found)
+
+
+def gate(
+    spark: SparkSession,
+    settings: Settings,
+    layer: GateLayer,
+    run_id: str,
+    tables: Sequence[str] | None,
+    created_at: datetime,
+) -> list[Verdict]:
+    """Judge and return the verdicts. Raises GateFailed, after all of them are written, where one failed."""
+    found = judge(spark, settings, layer, run_id, tables, created_at)
+    require_passed(layer, found)
+    return found
+
+
+def judge(
+    spark: SparkSession,
+    settings: Settings,
+    layer: GateLayer,
+    run_id: str,
+    tables: Sequence[str] | None,
+    created_at: datetime,
+) -> list[Verdict]:
+    """Judge tables of a layer (dotted or bare names; None: all), write their verdicts, load them into ops."""
+    names = _names(layer, tables)
+    reported = outcomes.read_run(settings, run_id) if layer == "bronze" else []
+
+    def one(name: str) -> Verdict:
+        found = (
+            _bronze(spark, settings, name, run_id, reported)
+            if layer == "bronze"
+            else _silver(spark, settings, name, run_id)
+        )
+        verdict = _verdict(found, run_id, created_at)
+        log.info("%s: %s", name, verdict.outcome)
+        return verdict
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        warm = pool.submit(gx.prepare)
+        found = list(pool.map(one, names))
+        warm.result()
+    uris = [verdicts.write(settings, verdict) for verdict in found]
+    for name in names:
+        uris.extend(verdicts.uris(settings, name)[-_RECENT:])
+    verdicts.load_into_ops(spark, settings, sorted(set(uris)))
+    return found
+
+
+def require_passed(layer: str, found: Sequence[Verdict]) -> None:
+    """Raise GateFailed, naming every broken critical rule, unless all verdicts pass."""
+    failed = [verdict for verdict in found if not verdict.passing]
+    if not failed:
+        return
+    lines = [f"the {layer} gate refused {len(failed)} of {len(found)} tables; nothing after it may run"]
+    hints: dict[str, None] = {}
+    for verdict in failed:
+        for rule in verdict.failures:
+            lines.extend(describe(verdict.table, rule))
+            hints[rule.hint] = None
+    raise GateFailed("\n".join(lines), hint="; ".join(hint for hint in hints if hint))
+
+
+def describe(table: str, rule: RuleResult) -> list[str]:
+    """A broken rule in words, with its sample rows."""
+    words = [f"  - {table}: {rule.name}: observed {rule.observed}, expected {rule.expected}. {rule.message}"]
+    words.extend(
+        "      " + ", ".join(f"{name}={value}" for name, value in sample.items()) for sample in rule.sample
+    )
+    return words
+
+
+def facts_of(table: TableOutcome) -> RunFacts:
+    """What an ingest reported of a table, as the rules need it."""
+    ledger = table.ledger or outcomes.LedgerCounts(read=0)
+    return RunFacts(
+        read=ledger.read,
+        inserted=ledger.inserted,
+        quarantined=ledger.quarantined,
+        repeated=table.facts.get("repeated"),
+        rules=table.rules,
+    )
+
+
+def _bronze(
+    spark: SparkSession, settings: Settings, name: str, run_id: str, reported: Iterable[Outcome]
+) -> _Judged:
+    """One run's rows of a Bronze table."""
+    contract = contracts.load(name).with_overrides(settings.dq_thresholds)
+    live = _head(spark, settings, name)
+    table = name.split(".")[1]
+    # A Bronze table starts with the name of its source.
+    source = table.split("_")[0]
+    manifest = read_manifest(settings, source, table, run_id)
+    run = CertifiedRun(
+        run_id=run_id,
+        window_to=manifest.window_to if manifest else None,
+        state=manifest.state if manifest else {},
+    )
+    judged = _Judged(contract, live, (run,), {}, None, ())
+    report, missing = _report(name, reported, live, manifest)
+    if missing or report is None or manifest is None or live is None:
+        hint = f"run the ingest job of {source} for this run ({run_id}), then this gate again"
+        return replace(judged, results=(_refusal(INGESTED, missing, "a succeeded ingest of this run", hint),))
+
+    stored = read(spark, settings.table_uri(name), live.version)
+    frame = stored.where((F.col("ingest_date") == manifest.landed_at.date()) & (F.col("_run_id") == run_id))
+    counts = metrics.measure(frame, contract, _reference(spark, settings))
+    measures = metrics.bronze(contract, facts_of(report), counts, run_time(run_id))
+    results = gx.decide(contract, measures)
+
+    def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
+        known = {each.name: each for each in contract.rules}.get(rule.name)
+        if isinstance(known, SetRule) and known.kind == "duplicates":
+            return _landed_repeats(spark, settings, contract, manifest, known)
+        found: tuple[dict[str, str], ...] = ()
+        if isinstance(known, RowRule) or (known is not None and known.kind == "rejected"):
+            which = rule.name if isinstance(known, RowRule) else None
+            found = quarantine.samples(spark, settings, name, run_id, which)
+        return found or _stored_sample(frame, contract, rule.name)
+
+    hint = (
+        f"the rows are in landing ({landing_uri(settings, source, table, run_id)}) and, where refused, in "
+        "ops.quarantine; correct the source and start a new run, which extracts the same window again"
+    )
+    return replace(judged, rows=counts.rows, results=_with_samples(results, sample, hint))
+
+
+def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> _Judged:
+    """A whole Silver table, as this run promoted it."""
+    contract = contracts.load(name).with_overrides(settings.dq_thresholds)
+    live = _head(spark, settings, name)
+    promotion = read_promotion(settings, name, run_id)
+    missing = _unpromoted(live, promotion)
+    if missing or promotion is None or live is None:
+        hint = f"run bronze_to_silver for this run ({run_id}), then this gate again"
+        return _Judged(
+            contract, live, (), {}, None, (_refusal(PROMOTED, missing, "what this run promoted", hint),)
+        )
+    contained = sorted({run for source in promotion.inputs.values() for run in source.run_ids})
+    inputs = {
+        source: VerdictInput(table_id=item.table_id, version=item.version, run_ids=item.run_ids)
+        for source, item in promotion.inputs.items()
+    }
+    frame = read(spark, settings.table_uri(name), live.version)
+    reference = _reference(spark, settings)
+    counts = metrics.measure(frame, contract, reference)
+    measures = metrics.silver(
+        contract, counts, run_time(run_id), certified_rows(settings, name, live.table_id)
+    )
+    results = gx.decide(contract, measures)
+
+    def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
+        return _stored_sample(frame, contract, rule.name, reference)
+
+    hint = (
+        "Silver keeps its certified version for readers, and the next bronze_to_silver restores it; correct "
+        "the source, or discard the Bronze run that brought the rows, and start a new run"
+    )
+    return _Judged(
+        contract,
+        live,
+        tuple(CertifiedRun(run_id=run) for run in contained),
+        inputs,
+        counts.rows,
+        _with_samples(results, sample, hint),
+    )
+
+
+def certified_rows(settings: Settings, name: str, table_id: str) -> int | None:
+    """Rows of the last certified version of a table, where a verdict tells."""
+    for verdict in reversed(verdicts.read_all(settings, name)):
+        if verdict.passing and verdict.table_id == table_id:
+            return verdict.rows
+    return None
+
+
+def _verdict(found: _Judged, run_id: str, created_at: datetime) -> Verdict:
+    contract = found.contract
+    return Verdict(
+        verdict_id=uuid.uuid4().hex,
+        table=contract.name,
+        layer="bronze" if contract.layer == "bronze" else "silver",
+        run_id=run_id,
+        table_id=found.head.table_id if found.head else None,
+        version=found.head.version if found.head else None,
+        outcome=verdicts.outcome_of(found.results),
+        certified_runs=found.certified_runs,
+        inputs=found.inputs,
+        contract_version=contract.version,
+        contract_hash=contract.content_hash,
+        rules_hash=contract.rules_hash,
+        rows=found.rows,
+        rules=found.results,
+        created_at=created_at,
+    )
+
+
+def _names(layer: str, tables: Sequence[str] | None) -> tuple[str, ...]:
+    known = contracts.names("bronze" if layer == "bronze" else "silver")
+    if tables is None:
+        return known
+    wanted = [table if "." in table else f"{layer}.{table}" for table in tables]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"received the table {name}, expected one of {', '.join(known)}")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _head(spark: SparkSession, settings: Settings, name: str) -> TableHead | None:
+    found = log_head(spark, settings.table_uri(name))
+    return None if found is None else TableHead(found.table_id, found.version)
+
+
+def _reference(spark: SparkSession, settings: Settings) -> Callable[[str], DataFrame]:
+    return lambda name: read(spark, settings.table_uri(name))
+
+
+def _report(
+    name: str, reported: Iterable[Outcome], live: TableHead | None, manifest: Manifest | None
+) -> tuple[TableOutcome | None, str]:
+    """What the ingest reported of a table; else why that cannot be judged."""
+    if live is None:
+        return None, "no such table"
+    for outcome in reported:
+        for table in outcome.tables:
+            if table.table == name and outcome.job.endswith("_to_bronze"):
+                if outcome.status != "succeeded":
+                    problem = outcome.error.code if outcome.error else outcome.status
+                    return None, f"the ingest {outcome.job} {outcome.status} ({problem})"
+                if table.table_id != live.table_id:
+                    return None, "a table that was made anew after the ingest"
+                return table, "" if manifest is not None else "no landing manifest of this run"
+    return None, "no outcome of an ingest of this run"
+
+
+def _unpromoted(live: TableHead | None, promotion: Promotion | None) -> str:
+    """Why a Silver table is not what the run promoted, or nothing."""
+    if live is None:
+        return "no such table"
+    if promotion is None:
+        return "no promotion by this run"
+    if promotion.table_id != live.table_id:
+        return "a table that was made anew after the promotion"
+    if promotion.version != live.version:
+        return f"version {live.version}, while this run promoted version {promotion.version}"
+    return ""
+
+
+def _refusal(rule: str, observed: str, expected: str, hint: str) -> RuleResult:
+    return RuleResult(
+        name=rule,
+        severity="critical",
+        passed=False,
+        observed=observed,
+        expected=expected,
+        message="Only what a run is known to have written can be judged",
+        hint=hint,
+    )
+
+
+def _with_samples(
+    results: tuple[RuleResult, ...], sample: Callable[[RuleResult], tuple[dict[str, str], ...]], hint: str
+) -> tuple[RuleResult, ...]:
+    """The results, critical failures with sample rows and the next step."""
+    failures = [rule.name for rule in results if not rule.passed and rule.severity == "critical"]
+    shown = set(failures[:_SAMPLED_RULES])
+    return tuple(
+        rule.model_copy(update={"hint": hint, "sample": sample(rule) if rule.name in shown else ()})
+        if rule.name in failures
+        else rule
+        for rule in results
+    )
+
+
+def _stored_sample(
+    frame: DataFrame,
+    contract: Contract,
+    name: str,
+    reference: Callable[[str], DataFrame] | None = None,
+) -> tuple[dict[str, str], ...]:
+    """Stored rows that break a rule, masked; none for rules about numbers of rows."""
+    if name == metrics.ROWS_REVERIFIED:
+        broken = F.lit(False)
+        for rule in contract.row_rules:
+            if rule.on_failure == "quarantine" and not rule.judges_raw_value:
+                broken = broken | F.expr(rule.violation)
+        return rules.samples(frame, contract, broken)
+    found = {rule.name: rule for rule in contract.rules}.get(name)
+    if isinstance(found, RowRule) and not found.judges_raw_value:
+        return rules.samples(frame, contract, F.expr(found.violation))
+    if isinstance(found, SetRule) and found.kind == "unique":
+        return _repeats(frame, contract, found)
+    if isinstance(found, SetRule) and found.kind == "referential" and reference is not None:
+        return rules.samples(metrics.orphans(frame, found, reference), contract, F.lit(True))
+    return ()
+
+
+def _repeats(frame: DataFrame, contract: Contract, rule: SetRule) -> tuple[dict[str, str], ...]:
+    groups = metrics.repeated(frame, rule.columns).orderBy(F.desc("rows"), *map(quote, rule.columns)).limit(3)
+    shown = [
+        rules.show(rules.as_text(column), column.is_personal).alias(column.name)
+        for column in map(contract.column, rule.columns)
+    ]
+    found = groups.select(*shown, F.col("rows").cast("string").alias("rows")).collect()
+    return tuple({str(name): str(value) for name, value in row.asDict().items()} for row in found)
+
+
+def _landed_repeats(
+    spark: SparkSession, settings: Settings, contract: Contract, manifest: Manifest, rule: SetRule
+) -> tuple[dict[str, str], ...]:
+    """Keys that a batch brought more than once; Bronze keeps only one row of the same payload."""
+    from lakehouse.flows.landed import read_landed
+
+    split = rules.split(read_landed(spark, settings, manifest), contract)
+    return _repeats(split.where(F.size(rules.BROKEN) == 0), contract, rule)
+
+
+def _notes(verdict: Verdict) -> list[str]:
+    """Warnings, for the outcome."""
+    return [
+        f"{verdict.table}: {rule.name}: observed {rule.observed}, expected {rule.expected}"
+        for rule in verdict.rules
+        if not rule.passed and rule.severity == "warning"
+    ]
