@@ -448,8 +448,7 @@ def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dic
                 rng.choice(("EUR", "EUR", "PLN", "CZK")),
             ]
         )
-    if day == 1:
-        _flaw_shipments(spec, rng, rows, flaws)
+    flawed = _flaw_shipments(spec, rng, rows, flaws) if day == 1 else set()
     files: dict[str, list[list[str]]] = {}
     per_file = -(-len(rows) // days)
     end = spec.end_us if day == 1 else spec.window_us(day)[1]
@@ -460,7 +459,7 @@ def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dic
             # The next day's file tells some shipments of the day before again, further on their way.
             earlier = list(files.values())[-1]
             for old in earlier[:: max(1, len(earlier) // 20)]:
-                if old[0] and old[4] == "IN_TRANSIT":
+                if old[0] not in flawed and old[4] == "IN_TRANSIT":
                     wall = _wall(to_us(datetime.fromisoformat(old[5])) + 2 * DAY)
                     part = [*part, [*old[:4], "DELIVERED", old[5], wall, *old[7:]]]
         if part:
@@ -468,8 +467,10 @@ def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dic
     return files
 
 
-def _flaw_shipments(spec: Spec, rng: random.Random, rows: list[list[str]], flaws: Flaws) -> None:
+def _flaw_shipments(spec: Spec, rng: random.Random, rows: list[list[str]], flaws: Flaws) -> set[str]:
+    """Spoil some rows; returns the ids of these shipments, which are told once only."""
     twice, never = _transition_walls(spec)
+    flawed: set[str] = set()
     free = list(range(len(rows)))
     rng.shuffle(free)
     kinds = (
@@ -483,6 +484,7 @@ def _flaw_shipments(spec: Spec, rng: random.Random, rows: list[list[str]], flaws
         keys = []
         for _ in range(flaws.count(len(rows), 0.0005)):
             row = rows[free.pop()]
+            flawed.add(row[0])
             if kind == "ambiguous_local_time":
                 row[4:7] = ["IN_TRANSIT", twice, ""]
             elif kind == "nonexistent_local_time":
@@ -501,3 +503,4 @@ def _flaw_shipments(spec: Spec, rng: random.Random, rows: list[list[str]], flaws
         row[1] = "ORD-99999999"
         unknown.append(row[0])
     flaws.declare(SHIPMENTS, "unknown_order", "keep", unknown)
+    return flawed | {"", *unknown}
