@@ -62,7 +62,8 @@ def spark_session(app_name: str, lake_uri: str) -> SparkSession:
 
 def log_store(spark: SparkSession, scheme: str) -> str:
     """The class that writes Delta logs of a URI scheme, or "" where Delta's default does."""
-    return spark.conf.get(f"spark.delta.logStore.{scheme}.impl", "") or ""
+    # Delta reads it from the context's properties: a session that sets it later changes nothing.
+    return spark.sparkContext.getConf().get(f"spark.delta.logStore.{scheme}.impl", "") or ""
 
 
 def probe(spark: SparkSession, lake_uri: str) -> None:
