@@ -4,16 +4,16 @@
 Every day at 06:00 UTC: six sources into Bronze, a quality gate, Silver, a second gate, Gold, then the Glue catalog
 and lineage.
 
-| step | what it does | when it stops |
+| step | what it does | what stops it |
 |---|---|---|
-| `apply_contracts` | brings live tables to their contracts (additive columns only) | a change that needs a named migration |
-| `ingest_*` | one source each, side by side: landing files, then Bronze | missing column or wrong type throughout; nothing is written |
-| `dq_check_bronze` | one pass of metrics, Great Expectations, certification | rejected rows above their share, a broken set rule |
+| `apply_contracts` | brings live tables to their contracts, additive columns only | anything else |
+| `ingest_*` | one source each: landing files, then Bronze | a missing column, a wrong type throughout |
+| `dq_check_bronze` | judges and certifies what is new | too many rejected rows, a broken set rule |
 | `bronze_to_silver` | merges certified Bronze only | no passing verdict of this run |
-| `dq_check_silver` | as above, for Silver | as above |
+| `dq_check_silver` | judges and certifies Silver | as above |
 | `silver_to_gold` | publishes dimensions, facts and the marker together | no passing verdict of this run |
 | `register_glue_catalog` | makes the tables visible to Athena | |
-| `emit_lineage_and_metrics` | OpenLineage events, row counts, cost | |
+| `emit_lineage_and_metrics` | row counts, cost and lineage of the run | |
 
 **When a task is red.** Its log ends with `CODE: what happened — what to do`. A failure that a retry cannot heal is not
 retried; after the cause is removed, clear the task (`Clear`, downstream included): all tasks and tries of a run
@@ -30,6 +30,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param, chain
+
 from common import defaults, notices
 from common.emr import LakehouseJobOperator
 

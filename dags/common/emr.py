@@ -15,9 +15,11 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from airflow.exceptions import AirflowException, AirflowFailException
+from airflow.providers.amazon.aws.links.emr import EmrServerlessS3LogsLink
 from airflow.providers.amazon.aws.operators.emr import EmrServerlessStartJobOperator
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
@@ -41,7 +43,17 @@ TERMINAL_AWS_ERRORS = frozenset(
 )
 #: Polls that may fail in a row (network, throttling) before the task gives up; its job runs on and is adopted.
 MAX_FAILED_POLLS = 5
-LEDGER = ("read", "generated", "inserted", "updated", "unchanged", "quarantined", "duplicates", "superseded", "conflicts")
+LEDGER = (
+    "read",
+    "generated",
+    "inserted",
+    "updated",
+    "unchanged",
+    "quarantined",
+    "duplicates",
+    "superseded",
+    "conflicts",
+)
 LOG_TAIL_LINES = 40
 DEFAULT_TIMEOUT = timedelta(hours=1)
 
@@ -56,6 +68,8 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
     """
 
     template_fields: Sequence[str] = (*EmrServerlessStartJobOperator.template_fields, "outcome_uri")
+    # The only link whose target exists here; each further one costs the task three calls of Airflow's API.
+    operator_extra_links = (EmrServerlessS3LogsLink(),)
 
     def __init__(
         self,
@@ -70,7 +84,9 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
     ) -> None:
         self.job = job
         self.jar_sets = tuple(jar_sets)
-        self.outcome_uri = "s3://{{ setting('LAKE_BUCKET') }}/runs/{{ lakehouse_run_id }}/" + job + "/outcome.json"
+        self.outcome_uri = (
+            "s3://{{ setting('LAKE_BUCKET') }}/runs/{{ lakehouse_run_id }}/" + job + "/outcome.json"
+        )
         delay = poll_seconds()
         super().__init__(
             application_id="{{ setting('EMR_APPLICATION_ID') }}",
@@ -134,14 +150,16 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             raise kind(f"EMR Serverless refused the call: {error}") from error
         except BotoCoreError as error:
             raise AirflowException(f"EMR Serverless could not be reached: {error}") from error
-        outcome = self._outcome(job_run)
-        context["ti"].xcom_push("job_run", _summary(job_run, self._log_location()))
+        ti, outcome = context["ti"], self._outcome(job_run)
+        ti.xcom_push("job_run", self._summary(job_run))
         if outcome is not None:
-            context["ti"].xcom_push("outcome", outcome)
+            ti.xcom_push("outcome", outcome)
         if job_run["state"] == "SUCCESS" and (outcome is None or outcome.get("status") == "succeeded"):
-            self._log_success(job_run, outcome)
+            self._log_success(outcome)
             return self.job_id
-        raise self._failure(job_run, outcome)
+        failure = self._failure(job_run, outcome)
+        ti.xcom_push("failure", failure)
+        raise self._exception(failure)
 
     def on_kill(self) -> None:
         """Cancel the job run; a job that has already ended is no error."""
@@ -171,7 +189,9 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             if live:
                 if len(live) > 1:
                     others = ", ".join(run["id"] for run in live[1:])
-                    self.log.warning("More than one job run named %s is alive; not adopted: %s", self.name, others)
+                    self.log.warning(
+                        "More than one job run named %s is alive; not adopted: %s", self.name, others
+                    )
                 return str(live[0]["id"])
             if not found:
                 return None
@@ -181,7 +201,11 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
     def _job_runs(self, states: Sequence[str]) -> list[dict[str, Any]]:
         """Job runs of this task's name in these states, newest first. ListJobRuns cannot filter by name."""
         found = []
-        request: dict[str, Any] = {"applicationId": self.application_id, "states": list(states), "maxResults": 50}
+        request: dict[str, Any] = {
+            "applicationId": self.application_id,
+            "states": list(states),
+            "maxResults": 50,
+        }
         while True:
             page = self.hook.conn.list_job_runs(**request)
             found += [run for run in page["jobRuns"] if run.get("name") == self.name]
@@ -191,10 +215,16 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
 
     def _wait(self) -> dict[str, Any]:
         """Poll until the job run has ended. Ends by itself only when Airflow's execution timeout does not."""
-        state, failed_polls, deadline = None, 0, time.monotonic() + self.execution_timeout.total_seconds() + 60
+        state, failed_polls, deadline = (
+            None,
+            0,
+            time.monotonic() + self.execution_timeout.total_seconds() + 60,
+        )
         while time.monotonic() < deadline:
             try:
-                job_run = self.hook.conn.get_job_run(applicationId=self.application_id, jobRunId=self.job_id)["jobRun"]
+                job_run = self.hook.conn.get_job_run(applicationId=self.application_id, jobRunId=self.job_id)[
+                    "jobRun"
+                ]
                 failed_polls = 0
             except (BotoCoreError, ClientError) as error:
                 failed_polls += 1
@@ -204,7 +234,9 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             else:
                 if job_run["state"] != state:
                     state = job_run["state"]
-                    self.log.info("Job run %s is %s %s", self.job_id, state, job_run.get("stateDetails") or "")
+                    self.log.info(
+                        "Job run %s is %s %s", self.job_id, state, job_run.get("stateDetails") or ""
+                    )
                 if state in FINAL:
                     return dict(job_run)
             time.sleep(self.poll_seconds)
@@ -220,44 +252,79 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             self.log.info("No outcome at %s: %s", self.outcome_uri, error)
             return None
         started = started if started.tzinfo else started.replace(tzinfo=UTC)
-        # EMR reports whole seconds in some regions, the job microseconds.
-        if started < job_run["createdAt"].replace(microsecond=0):
+        written_by = outcome.get("emr_job_run_id")
+        # Without an id the time decides; EMR may report whole seconds, the job reports microseconds.
+        own = (
+            written_by == self.job_id
+            if written_by
+            else started >= job_run["createdAt"].replace(microsecond=0)
+        )
+        if not own:
             self.log.info("The outcome at %s is of an earlier try (started %s).", self.outcome_uri, started)
             return None
         return dict(outcome)
 
-    def _failure(self, job_run: dict[str, Any], outcome: dict[str, Any] | None) -> AirflowException:
-        error = (outcome or {}).get("error")
-        if error:
-            message = f"{error.get('code')}: {error.get('message')}"
-            if error.get("hint"):
-                message += f" — {error['hint']}"
-            terminal = error.get("class") == "terminal"
-        else:
-            details = job_run.get("stateDetails") or "EMR Serverless gives no reason"
-            code = re.search(r"exit\s*code:?\s*(\d+)", details, re.IGNORECASE)
-            exit_code = int(code.group(1)) if code else None
-            # Whoever cancels a job by hand wants it to stay cancelled.
-            terminal = job_run["state"] == "CANCELLED" or exit_code in TERMINAL_EXIT_CODES
-            word = "CANCELLED" if job_run["state"] == "CANCELLED" else TERMINAL_EXIT_CODES.get(exit_code or -1, "JOB_DIED")
-            message = f"{word}: job {self.job} ended {job_run['state']} without an outcome ({details})"
-            for line in self._log_tail():
-                self.log.error("  | %s", line)
-        self.log.error("%s", message)
-        if terminal:
-            self.log.error("Trying again cannot help: the task is not retried. Logs: %s", self._log_location())
-            return AirflowFailException(message)
-        self.log.error("The failure may be transient: the task is retried if tries are left. Logs: %s", self._log_location())
-        return AirflowException(message)
+    def _failure(self, job_run: dict[str, Any], outcome: dict[str, Any] | None) -> dict[str, Any]:
+        """Code, message, hint, and whether a retry can help: in the job's words, or read off how it ended."""
+        if error := (outcome or {}).get("error"):
+            return {
+                "code": error["code"],
+                "message": error["message"],
+                "hint": error.get("hint") or "",
+                "retryable": error["error_class"] != "terminal",
+            }
+        for line in self._log_tail():
+            self.log.error("  | %s", line)
+        details = job_run.get("stateDetails") or "EMR Serverless gives no reason"
+        message = f"job {self.job} ended {job_run['state']} without an outcome ({details})"
+        if job_run["state"] == "CANCELLED":  # whoever cancels a job by hand wants it to stay cancelled
+            hint = "clear the task to run the job again"
+            return {"code": "CANCELLED", "message": message, "hint": hint, "retryable": False}
+        found = re.search(r"exit\s*code:?\s*(\d+)", details, re.IGNORECASE)
+        code = TERMINAL_EXIT_CODES.get(int(found.group(1)) if found else 0)
+        return {
+            "code": code or "JOB_DIED",
+            "message": message,
+            "hint": f"the driver's output is in {self._log_location()}",
+            "retryable": code is None,
+        }
 
-    def _log_success(self, job_run: dict[str, Any], outcome: dict[str, Any] | None) -> None:
+    def _exception(self, failure: dict[str, Any]) -> AirflowException:
+        message = f"{failure['code']}: {failure['message']}"
+        if failure["hint"]:
+            message += f" — {failure['hint']}"
+        self.log.error("%s", message)
+        if failure["retryable"]:
+            self.log.error(
+                "This may pass: the task is tried again if tries are left. Logs: %s", self._log_location()
+            )
+            return AirflowException(message)
+        self.log.error("Trying again cannot help: the task is not retried. Logs: %s", self._log_location())
+        return AirflowFailException(message)
+
+    def _summary(self, job_run: dict[str, Any]) -> dict[str, Any]:
+        """What is worth keeping of a job run, as JSON."""
+        used = job_run.get("billedResourceUtilization") or {}
+        return {
+            "id": self.job_id,
+            "run_id": self.outcome_uri.split("/runs/", 1)[1].split("/", 1)[0],
+            "state": job_run["state"],
+            "details": job_run.get("stateDetails"),
+            "seconds": job_run.get("totalExecutionDurationSeconds"),
+            "billed": {key: value for key, value in used.items() if isinstance(value, int | float)},
+            "logs": self._log_location(),
+        }
+
+    def _log_success(self, outcome: dict[str, Any] | None) -> None:
         if outcome is None:
             self.log.warning("Job run %s succeeded but left no outcome at %s.", self.job_id, self.outcome_uri)
             return
         for line in ledger_lines(outcome):
             self.log.info("%s", line)
         for verdict in outcome.get("verdicts") or ():
-            self.log.info("verdict %s: %s %s", verdict.get("table"), verdict.get("outcome"), verdict.get("uri") or "")
+            self.log.info(
+                "verdict %s: %s %s", verdict.get("table"), verdict.get("outcome"), verdict.get("uri") or ""
+            )
         for note in outcome.get("notes") or ():
             self.log.info("note: %s", note)
 
@@ -268,7 +335,9 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
     def _log_tail(self) -> list[str]:
         """The end of the driver's stderr, for a job that could not say itself what happened."""
         try:
-            text = gzip.decompress(self._read_bytes(self._log_location() + "stderr.gz")).decode("utf-8", "replace")
+            text = gzip.decompress(self._read_bytes(self._log_location() + "stderr.gz")).decode(
+                "utf-8", "replace"
+            )
         except (BotoCoreError, ClientError, OSError, EOFError):
             return []
         return text.splitlines()[-LOG_TAIL_LINES:]
@@ -277,11 +346,17 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         return self._read_bytes(uri).decode("utf-8")
 
     def _read_bytes(self, uri: str) -> bytes:
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-        bucket, key = S3Hook.parse_s3_url(uri)
-        client = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name).conn
+        bucket, key = uri.removeprefix("s3://").split("/", 1)
+        client = _s3(self.aws_conn_id, self.region_name)
         return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+@cache
+def _s3(aws_conn_id: str | None, region_name: str | None) -> Any:
+    """One S3 client a process: making it costs half a second, more than anything else the operator does."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    return S3Hook(aws_conn_id=aws_conn_id, region_name=region_name).conn
 
 
 #: What every job is told; Airflow's names become the parent of the job's OpenLineage events.
@@ -325,16 +400,3 @@ def ledger_lines(outcome: dict[str, Any]) -> list[str]:
         version = "" if table.get("version") is None else f" (version {table['version']})"
         lines.append(f"{table.get('table')}{version}: {counts or 'nothing to do'}")
     return lines
-
-
-def _summary(job_run: dict[str, Any], logs: str) -> dict[str, Any]:
-    """What is worth keeping of a job run, as JSON."""
-    used = job_run.get("billedResourceUtilization") or job_run.get("totalResourceUtilization") or {}
-    return {
-        "id": job_run["jobRunId"],
-        "state": job_run["state"],
-        "details": job_run.get("stateDetails"),
-        "seconds": job_run.get("totalExecutionDurationSeconds"),
-        "billed": {key: value for key, value in used.items() if isinstance(value, int | float)},
-        "logs": logs,
-    }

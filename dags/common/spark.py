@@ -18,6 +18,8 @@ DAGS = Path(__file__).resolve().parents[1]
 PROPERTY_FILES = ("spark-defaults.conf", "delta-core.conf")
 #: EMR Serverless takes at most this many properties of one classification.
 MAX_PROPERTIES = 100
+#: The jar built from jvm/: the log store that delta-core.conf names.
+OWN_JAR = "lakehouse-jvm.jar"
 
 
 def config_dir() -> Path:
@@ -50,7 +52,9 @@ def spark_properties() -> dict[str, str]:
         properties |= parse_properties((config_dir() / name).read_text(encoding="utf-8"))
     properties.pop("spark.jars", None)
     if len(properties) > MAX_PROPERTIES:
-        raise ValueError(f"{len(properties)} Spark properties; EMR Serverless takes at most {MAX_PROPERTIES}.")
+        raise ValueError(
+            f"{len(properties)} Spark properties; EMR Serverless takes at most {MAX_PROPERTIES}."
+        )
     return properties
 
 
@@ -82,9 +86,9 @@ def submit_parameters(jar_sets: tuple[str, ...] = ()) -> str:
     """sparkSubmitParameters of a job; called by the template when a task runs."""
     code = f"s3://{settings.require('CODE_BUCKET')}"
     parameters = ["--py-files", f"{code}/lib/lakehouse.zip"]
-    jars = [*base_jars(), *(f"{code}/jars/{name}/{jar}" for name in jar_sets for jar in manifest_jars(name))]
-    if jars:
-        parameters += ["--jars", ",".join(jars)]
+    jars = [*base_jars(), f"{code}/jars/spark/{OWN_JAR}"]
+    jars += [f"{code}/jars/{name}/{jar}" for name in jar_sets for jar in manifest_jars(name)]
+    parameters += ["--jars", ",".join(jars)]
     if archive := settings.find("EMR_PYTHON_ARCHIVE"):
         python = "./environment/bin/python"
         for key, value in {

@@ -1,0 +1,57 @@
+"""The daily DAG by `airflow dags test`, against the local EMR Serverless."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.dags.conftest import Emr
+
+JOBS = (
+    "apply_contracts",
+    "hubspot_to_bronze",
+    "salesforce_to_bronze",
+    "snowflake_to_bronze",
+    "vendor_to_bronze",
+    "fx_to_bronze",
+    "kafka_orders_to_bronze",
+    "dq_check_bronze",
+    "bronze_to_silver",
+    "dq_check_silver",
+    "silver_to_gold",
+    "emit_lineage_and_metrics",
+)
+
+
+@pytest.fixture
+def jobs(emr: Emr) -> Emr:
+    for job in JOBS:
+        emr.job(job)
+    emr.job("register_glue_tables", folder="scripts")
+    return emr
+
+
+def test_a_failed_gate_leaves_everything_after_it_unrun(jobs: Emr) -> None:
+    from local.airflow_run import run
+
+    jobs.job("dq_check_bronze", "fail('terminal', 'GATE_FAILED')")
+    out = io.StringIO()
+
+    result = run(jobs.stack, out=out)
+
+    states = {task.task_id: task.state for task in result.tasks}
+    assert result.state == "failed"
+    assert states.pop("dq_check_bronze") == "failed"
+    unrun = [
+        "bronze_to_silver",
+        "dq_check_silver",
+        "silver_to_gold",
+        "register_glue_catalog",
+        "emit_lineage_and_metrics",
+    ]
+    assert {task: states.pop(task) for task in unrun} == dict.fromkeys(unrun, "upstream_failed")
+    assert set(states.values()) == {"success"}
+    print(out.getvalue())
