@@ -16,7 +16,7 @@ from lakehouse.landing import Manifest
 from lakehouse.sources import fx
 from lakehouse.sources.watermark import Watermark
 from local.saas.web import Answer, Fault, Request, Service
-from tests.sources.conftest import Server, Setup, a_run, serving
+from tests.sources.support import Server, Setup, a_run, serving
 
 HISTORY = """Date,USD,JPY,TRY,ISK,
 2026-11-19,1.0712,162.1,36.5,N/A,

@@ -20,7 +20,7 @@ from lakehouse.sources.watermark import Watermark
 from local.saas import times
 from local.saas.hubspot import CONTACTS, HubSpot, merge, rows_of_load, upsert
 from local.saas.store import Store
-from tests.sources.conftest import NOW, Server, Setup, a_run, serving
+from tests.sources.support import NOW, Server, Setup, a_run, serving
 
 TOKEN = "pat-test"
 
@@ -183,6 +183,14 @@ def test_a_contact_that_changes_while_pages_are_read_hides_no_other(double: Doub
     assert set(found) == {str(n) for n in range(30)}
 
 
+def test_no_modification_time_is_too_old(double: Double) -> None:
+    double.setup = double.setup.with_source("hubspot", page_size=2)
+    times_of = ("0001-01-01T00:00:00.000Z", "1969-07-20T20:17:40.000Z", "1969-07-20T20:17:40.000Z", at(5))
+    double.load(*[{"id": str(n), "lastmodifieddate": time} for n, time in enumerate(times_of)])
+
+    assert double.ids(double.extract()) == ["0", "1", "2", "3"]
+
+
 def test_unreadable_modification_times_land_as_they_are(double: Double) -> None:
     double.setup = double.setup.with_source("hubspot", page_size=2)
     rows = [{"id": str(n), "lastmodifieddate": at(9 - n)} for n in range(5)]
@@ -318,6 +326,17 @@ def test_weather_that_stays_bad_is_transient_and_lands_nothing(double: Double, f
         double.extract()
 
     assert double.setup.landed_keys() == []
+
+
+def test_a_source_that_hangs_is_left_alone_in_time(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubspot, "_TIMEOUT", (0.2, 0.2))
+    double.server.fault(service="hubspot", kind="timeout", match="/search", delay_s=0.5)
+
+    assert double.extract().rows == 0
+
+    double.server.fault(service="hubspot", kind="timeout", match="/search", delay_s=0.5, times=0)
+    with pytest.raises(SourceUnavailable):
+        double.extract()
 
 
 @pytest.mark.parametrize("status", [401, 403])

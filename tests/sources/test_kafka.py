@@ -17,7 +17,7 @@ from lakehouse.sources.watermark import Watermark
 from local import kafka as broker_process
 from local.kafka import API_KEY, API_SECRET, client_options, create_topic
 from local.supervisor import Supervisor, base_environment
-from tests.sources.conftest import NOW, Setup, a_run
+from tests.sources.support import NOW, Setup, a_run
 from tests.support import REPO, free_port
 
 _topics = (f"orders-{n}" for n in itertools.count())

@@ -17,7 +17,7 @@ from lakehouse.sources.watermark import Watermark
 from local.saas import times
 from local.saas.salesforce import Salesforce, collection, rows_of_load, upsert
 from local.saas.store import Store
-from tests.sources.conftest import NOW, Server, Setup, a_run, serving
+from tests.sources.support import NOW, Server, Setup, a_run, serving
 
 CREDENTIALS = {
     "username": "pipeline@example.com",
@@ -278,6 +278,16 @@ def test_bad_weather_passes(double: Double) -> None:
     _, leads = double.extract()
 
     assert leads.rows == 4_001
+
+
+def test_a_source_that_hangs_is_left_alone_in_time(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(salesforce, "_TIMEOUT", (0.2, 0.2))
+    double.server.fault(service="salesforce", kind="timeout", match="token", delay_s=0.5)
+    double.server.fault(service="salesforce", kind="timeout", match="queryAll", delay_s=0.5)
+
+    accounts, _ = double.extract()
+
+    assert accounts.rows == 0
 
 
 def test_a_server_error_at_soap_login_is_not_taken_for_a_wrong_password(double: Double) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.errors import CredentialsError, SourceUnavailable
 from lakehouse.sources.secrets import read_secret
-from tests.sources.conftest import NOBODY, Setup
+from tests.sources.support import NOBODY, Setup
 
 VALUE = "very-secret-value"
 

@@ -33,7 +33,7 @@ from lakehouse.sources.watermark import Watermark
 from local.saas import credentials
 from local.snowflake import server as double_server
 from local.snowflake.admin import Admin
-from tests.sources.conftest import NOW, Setup, a_run
+from tests.sources.support import NOW, Setup, a_run
 from tests.support import free_port
 
 COLUMNS = (

@@ -12,7 +12,7 @@ from lakehouse.errors import ContractViolation
 from lakehouse.landing import Manifest
 from lakehouse.sources import vendor
 from lakehouse.sources.watermark import Watermark
-from tests.sources.conftest import NOW, Setup, a_run
+from tests.sources.support import NOW, Setup, a_run
 
 HEADER = "shipment_id,order_id,carrier,tracking_number,status,shipped_local,delivered_local,weight_kg,cost,currency\n"
 

@@ -31,6 +31,7 @@ def test_since() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
 
     assert Watermark().since(timedelta(minutes=10)) is None
+    assert Watermark(datetime(1, 1, 1, tzinfo=UTC)).since(timedelta(minutes=10)) is None
     assert Watermark(at).since(timedelta(minutes=10)) == at - timedelta(minutes=10)
 
 

@@ -89,7 +89,7 @@ class _Contacts:
 
     def modified(self, since: datetime | None) -> Iterator[Row]:
         """Contacts modified at or after ``since``, oldest first; merged ids after their survivor."""
-        for contact in self._modified(_milliseconds(since or _EPOCH)):
+        for contact in self._modified(None if since is None else _milliseconds(since)):
             row = _row(contact, self._properties)
             yield row
             yield from _merged(contact, row)
@@ -114,11 +114,12 @@ class _Contacts:
                 return
             options["after"] = following["after"]
 
-    def _modified(self, start: int) -> Iterator[Contact]:
+    def _modified(self, start: int | None) -> Iterator[Contact]:
         """Follow modification times, in milliseconds; ``given`` counts what was already given for ``start``."""
         given: Counter[str] = Counter()
         while True:
-            page = self._search([_filter("lastmodifieddate", "GTE", start)], "lastmodifieddate")
+            filters = [] if start is None else [_filter("lastmodifieddate", "GTE", start)]
+            page = self._search(filters, "lastmodifieddate")
             times = [_modified_at(contact) for contact in page]
             if times != sorted(times):
                 raise SourceError(
@@ -129,7 +130,7 @@ class _Contacts:
             yield from page[len(now) :]
             if len(page) < self._settings.page_size:
                 return
-            if times[-1] > start:
+            if start is None or times[-1] > start:
                 start = times[-1]
                 given = Counter(
                     contact["id"] for contact, time in zip(page, times, strict=True) if time == start
@@ -154,7 +155,7 @@ class _Contacts:
 
     def _search(self, filters: list[dict[str, str]], sort_by: str) -> list[Contact]:
         request = {
-            "filterGroups": [{"filters": filters}],
+            "filterGroups": [{"filters": filters}] if filters else [],
             "sorts": [{"propertyName": sort_by, "direction": "ASCENDING"}],
             "properties": [*self._properties, _MERGED_IDS],
             "limit": self._settings.page_size,

@@ -153,6 +153,7 @@ class _Org:
         """OAuth client credentials, or user, password and token by SOAP login(), which Salesforce retires in 2027."""
         secret = read_secret(self._settings.secret, _FIELDS[self._settings.auth])
         session = requests.Session()
+        session.trust_env = self._settings.endpoint is None  # proxies and netrc are for the way to Salesforce
         session.mount("https://", _Transport(self._settings.endpoint))
         options: dict[str, Any] = {
             "session": session,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True)
 class Watermark:
@@ -21,7 +23,9 @@ class Watermark:
 
     def since(self, overlap: timedelta) -> datetime | None:
         """Start of the next window; None reads everything."""
-        return None if self.time is None else self.time - overlap
+        if self.time is None or self.time - _BEGINNING < overlap:
+            return None
+        return self.time - overlap
 
 
 def window_end(newest_seen: datetime | None, watermark: Watermark, run_at: datetime) -> datetime | None:
