@@ -23,7 +23,8 @@ CREDENTIALS = {
     "AWS_REGION": REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-HEALTH_PATH = "/moto-api/data.json"
+HEALTH_PATH = "/_local/health"
+REPO = Path(__file__).resolve().parents[2]
 
 
 def spec(state: Path, ports: dict[str, int], env: dict[str, str]) -> ServiceSpec:
@@ -33,7 +34,7 @@ def spec(state: Path, ports: dict[str, int], env: dict[str, str]) -> ServiceSpec
 
     def ready() -> bool:
         try:
-            with urllib.request.urlopen(f"{endpoint}/_local/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"{endpoint}{HEALTH_PATH}", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -111,7 +112,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     from moto.core import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from local.aws import emr, http, s3_http, s3_store
+    from local.aws import athena, emr, http, s3_http, s3_store
     from local.aws import state as kept
 
     state.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     moto = kept.keeping(DomainDispatcherApplication(create_backend_app), keeper)
 
     def application(environ_: dict[str, Any], start_response: Any) -> Any:
-        if environ_.get("PATH_INFO") == "/_local/health":
+        if environ_.get("PATH_INFO") == HEALTH_PATH:
             start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "2")])
             return [b"{}"]
         answer = fast(environ_, start_response)
@@ -131,13 +132,18 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
 
     server = http.Server(port, application)
     endpoint = f"http://127.0.0.1:{server.port}"
-    jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(Path(__file__).resolve().parents[2] / ".local" / "jars")))
+    jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(REPO / ".local" / "jars")))
     jobs = emr.EmrServerless(
         state / "emr", BucketObjects(DEFAULT_ACCOUNT_ID), jars, stack_environment(state, endpoint), lambda: endpoint,
         concurrency=int(environ.get("LAKEHOUSE_EMR_CONCURRENCY", "2")),
         minute_seconds=float(environ.get("LAKEHOUSE_EMR_MINUTE_SECONDS", "60")),
     )
     emr.install(jobs)
+    queries = athena.Athena(
+        state / "athena", BucketObjects(DEFAULT_ACCOUNT_ID),
+        lambda: dict(os.environ) | {"PYTHONPATH": str(REPO)} | stack_environment(state, endpoint)(),
+    )
+    athena.install(queries)
     stopped = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopped.set())
@@ -145,6 +151,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     print(json.dumps({"endpoint": endpoint, "objects": count}), flush=True)
     stopped.wait()
     jobs.shutdown()
+    queries.shutdown()
     server.shutdown()
     keeper.save_all()
     disk.close()

@@ -1,0 +1,113 @@
+"""A process that runs Athena queries one after another: a JSON line in, a JSON line out.
+
+A process of its own, because the Delta reader talks to the S3 of the server that wants the answer, because a query may
+need a core for itself, and because cancelling a query is then killing it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from local.aws.athena_sql import Catalog, QueryError, Result, Table, execute, parse
+
+
+def storage_options() -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": os.environ.get("AWS_REGION", "eu-central-1"),
+        "AWS_ACCESS_KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID", "testing"),
+        "AWS_SECRET_ACCESS_KEY": os.environ.get("AWS_SECRET_ACCESS_KEY", "testing"),
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+    }
+
+
+def open_delta(table: Table) -> tuple[Any, int]:
+    """What DuckDB scans, and the bytes of the table's live files."""
+    from deltalake import DeltaTable, QueryBuilder
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        delta = DeltaTable(table.location.replace("s3a://", "s3://"), storage_options=storage_options())
+    except TableNotFoundError as e:
+        raise QueryError(
+            f"DELTA_LAKE_INVALID_TABLE: No transaction log found in location {table.location} of table "
+            f"{table.database}.{table.name}"
+        ) from e
+    except DeltaError as e:
+        raise QueryError(f"DELTA_LAKE_INVALID_SCHEMA: {table.database}.{table.name}: {e}") from e
+    actions = delta.get_add_actions(flatten=True)
+    size = int(sum(n or 0 for n in actions.column("size_bytes").to_pylist()))
+    features = set(delta.protocol().reader_features or ())
+    if "deletionVectors" in features or "columnMapping" in features or delta.protocol().min_reader_version == 2:
+        # the pyarrow reader knows neither deletion vectors nor mapped columns, DataFusion's does
+        import pyarrow as pa
+
+        return pa.table(QueryBuilder().register("t", delta).execute("SELECT * FROM t").read_all()), size
+    return delta.to_pyarrow_dataset(), size
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Run one query; rows go to `rows` (JSON lines) and `csv` (Athena's result file) in the request's folder."""
+    folder = Path(request["folder"])
+    catalog: Catalog = {
+        db: {name: Table(db, name, t["location"], [tuple(c) for c in t["columns"]], t["delta"]) for name, t in tables.items()}
+        for db, tables in request["catalog"].items()
+    }
+    begun = time.monotonic()
+    try:
+        result = execute(parse(request["sql"], request["parameters"]), catalog, request["database"], open_delta)
+        count = _write(result, folder)
+    except QueryError as e:
+        return {"error": str(e)}
+    return {
+        "columns": [vars(c) for c in result.columns], "rows": count, "scanned": result.scanned, "header": result.header,
+        "millis": int((time.monotonic() - begun) * 1000),
+    }
+
+
+def _write(result: Result, folder: Path) -> int:
+    count = 0
+    with open(folder / "rows.jsonl", "w", encoding="utf-8") as rows, open(folder / "result", "w", encoding="utf-8") as out:
+        if result.header:
+            out.write(_csv([c.name for c in result.columns]))
+        for row in result.rows:
+            rows.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+            out.write(_csv(row) if result.header else f"{row[0]}\n")
+            count += 1
+    return count
+
+
+def _csv(values: list[str | None]) -> str:
+    """Every value quoted, nulls empty, as Athena writes results."""
+    return ",".join("" if v is None else '"' + v.replace('"', '""') + '"' for v in values) + "\n"
+
+
+def main() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = run(request)
+        except Exception as e:
+            import duckdb
+
+            if isinstance(e, duckdb.Error):
+                from local.aws.athena_sql import translate_error
+
+                answer = {"error": str(translate_error(parse(request["sql"], request["parameters"]), e))}
+            else:
+                import traceback
+
+                traceback.print_exc()
+                answer = {"error": f"GENERIC_INTERNAL_ERROR: {type(e).__name__}: {e}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
