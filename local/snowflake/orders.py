@@ -33,8 +33,8 @@ COLUMNS = {
     LOADED_AT: TIMESTAMP,
 }
 
-# Four-digit years, at most microseconds; with a zone the time is converted to UTC.
-_TIME_FORM = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?( ?(Z|[+-]\d\d:?\d\d))?)?"
+# Four-digit years, at most microseconds, UTC: Snowflake would drop the zone of any other time and keep the wall clock.
+_TIME_FORM = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+]00:?00)?)?"
 # What NUMBER(18,2) holds without rounding.
 _NUMBER_FORM = r"[+-]?\d{1,16}(\.\d{0,2}0*)?"
 

@@ -2,8 +2,9 @@
 
     python -m local.snowflake.server --state .local --port 4574
 
-What fakesnow leaves out and a client has to see: wrong credentials are refused as Snowflake refuses them, and a
-statement that fakesnow cannot run is an SQL error instead of an HTTP 500, which the connector repeats for minutes.
+What fakesnow leaves out and a client has to see: wrong credentials are refused as Snowflake refuses them; a statement
+that fakesnow cannot run is an SQL error instead of an HTTP 500, which the connector repeats for minutes; and a
+timestamp that is NULL arrives as NULL, not as 1970.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import uvicorn
 from fakesnow.instance import FakeSnow
 from fakesnow.transforms import stage
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 # fakesnow has a function of the module's name.
 fakesnow_server: Any = importlib.import_module("fakesnow.server")
+fakesnow_arrow: Any = importlib.import_module("fakesnow.arrow")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -45,12 +49,30 @@ INCORRECT_LOGIN = "390100"
 INTERNAL_ERROR = "000603"
 
 
+def null_timestamps_stay_null() -> None:
+    """Give fakesnow's form of timestamps, a struct of seconds and nanoseconds, its validity."""
+    if hasattr(fakesnow_arrow.timestamp_to_sf_struct, "keeps_nulls"):
+        return
+    convert = fakesnow_arrow.timestamp_to_sf_struct
+
+    def converted(timestamps: Any) -> Any:
+        if isinstance(timestamps, pa.ChunkedArray):
+            timestamps = timestamps.combine_chunks()
+        struct = convert(timestamps.fill_null(0))
+        children = [struct.field(number) for number in range(struct.type.num_fields)]
+        return pa.StructArray.from_arrays(children, fields=list(struct.type), mask=pc.is_null(timestamps))
+
+    converted.keeps_nulls = True  # type: ignore[attr-defined]
+    fakesnow_arrow.timestamp_to_sf_struct = converted
+
+
 def application(state: Path) -> Starlette:
     """The server's routes over the databases in <state>/snowflake."""
     folder = state / "snowflake"
     databases, stages = folder / "databases", folder / "stages"
     for path in (databases, stages):
         path.mkdir(parents=True, exist_ok=True)
+    null_timestamps_stay_null()
     snow = FakeSnow(db_path=databases)
     fakesnow_server.shared_fs = snow
     stage.LOCAL_BUCKET_PATH = str(stages)
