@@ -9,8 +9,11 @@ from pathlib import Path
 
 import requests
 
+from local import bootstrap
+from local.saas import credentials
 from local.saas.admin import Admin
 from local.saas.server import Doubles, start
+from local.stack import Stack
 from tests.local import real_clients
 
 ROW = {"id": "1", "createdate": "2026-10-01T00:00:00.000Z", "lastmodifieddate": "2026-10-01T00:00:00.000Z"}
@@ -61,3 +64,14 @@ def test_the_process_serves_three_ports_and_survives_a_kill(tmp_path: Path) -> N
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_stack_hands_out_what_the_doubles_accept(tmp_path: Path) -> None:
+    secrets = bootstrap.secrets(Stack(tmp_path, {}, {}))
+    for source, accepted in (
+        ("hubspot", credentials.HUBSPOT),
+        ("salesforce", credentials.SALESFORCE),
+        ("snowflake", credentials.SNOWFLAKE),
+    ):
+        given = secrets[f"lakehouse/{source}/credentials"]
+        assert {name: given.get(name) for name in accepted} == accepted, source
