@@ -101,29 +101,19 @@ def _secrets(stack: Stack) -> None:
 
 def secrets(stack: Stack) -> dict[str, dict[str, str]]:
     """The credentials of the doubles, under the names and with the fields of production."""
+    from local import kafka
+    from local.saas import credentials
+
     exports = stack.exports
     return {
-        "lakehouse/salesforce/credentials": {
-            "username": "integration@example.com",
-            "password": "local-password",
-            "security_token": "local-token",
-            "client_id": "local-client",
-            "client_secret": "local-client-secret",
-            "instance_url": exports.get("LOCAL_SALESFORCE_URL", "http://127.0.0.1:4572"),
-        },
-        "lakehouse/hubspot/credentials": {"token": "local-hubspot-token"},
-        "lakehouse/snowflake/credentials": {
-            "account": "local",
-            "username": "lakehouse",
-            "password": "local-password",
-            "warehouse": "LOAD_WH",
-            "database": "SALES",
-            "schema": "PUBLIC",
-        },
+        "lakehouse/salesforce/credentials": credentials.SALESFORCE
+        | {"instance_url": exports.get("LOCAL_SALESFORCE_URL", "")},
+        "lakehouse/hubspot/credentials": dict(credentials.HUBSPOT),
+        "lakehouse/snowflake/credentials": dict(credentials.SNOWFLAKE),
         "lakehouse/kafka/credentials": {
-            "bootstrap_servers": exports.get("LOCAL_KAFKA_BOOTSTRAP", "127.0.0.1:4592"),
-            "api_key": "lakehouse",
-            "api_secret": "local-secret",
+            "bootstrap_servers": exports.get("LOCAL_KAFKA_BOOTSTRAP", ""),
+            "api_key": kafka.API_KEY,
+            "api_secret": kafka.API_SECRET,
             "group_id": "lakehouse-local",
         },
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY
 from moto.core.utils import iso_8601_datetime_without_milliseconds_s3, rfc_1123_datetime
 from moto.s3 import models as s3_models
 from moto.s3.utils import ARCHIVE_STORAGE_CLASSES, metadata_from_headers
@@ -208,7 +210,7 @@ class FastS3:
         data, trailers = read_body(environ)
         _verify(environ, data, trailers)
         # moto has to be able to read it again, should this not be for us
-        environ["wsgi.input"] = _again(data)
+        environ["wsgi.input"] = io.BytesIO(data)
         environ["CONTENT_LENGTH"] = str(len(data))
         try:
             root = ElementTree.fromstring(data)  # noqa: S314 - loopback clients of this machine
@@ -306,7 +308,10 @@ def _verify(environ: dict[str, Any], data: bytes, trailers: dict[str, str]) -> t
 
 
 def _headers(environ: dict[str, Any]) -> dict[str, str]:
-    headers = {k[5:].replace("_", "-").lower(): v for k, v in environ.items() if k.startswith("HTTP_")}
+    spelt = environ.get(PRESERVED_HEADER_NAMES_ENVIRON_KEY) or {}
+    headers = {
+        (spelt.get(k) or k[5:].replace("_", "-")).lower(): v for k, v in environ.items() if k.startswith("HTTP_")
+    }
     if environ.get("CONTENT_TYPE"):
         headers["Content-Type"] = environ["CONTENT_TYPE"]
     return headers
@@ -413,8 +418,3 @@ def _error(refusal: Refused, bucket: str, key: str, head: bool) -> Answer:
     headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
     return REASONS[refusal.status], headers, [body]
 
-
-def _again(data: bytes) -> Any:
-    import io
-
-    return io.BytesIO(data)

@@ -428,6 +428,7 @@ def install(root: Path) -> Store:
     _store = Store(root)
     # Both modules make keys and ask isinstance by this name.
     s3_models.FakeKey = DiskKey  # type: ignore[misc]
+    s3_models.DiskKey = DiskKey  # type: ignore[attr-defined]  # where pickle looks for it
     s3_responses.FakeKey = DiskKey  # type: ignore[misc]
     _patch_buckets()
     _patch_backend(_store)

@@ -1,0 +1,350 @@
+"""S3 on disk: what boto3 and Spark rely on, and that a killed server has lost nothing it acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.local.aws_server import Server, bucket, together
+from tests.support import Aws
+
+_numbers = itertools.count(1)
+THREADS = 8
+
+
+@pytest.fixture
+def s3(aws: Aws) -> Any:
+    return aws.client("s3")
+
+
+@pytest.fixture
+def name(aws: Aws) -> str:
+    name = f"s3-test-{next(_numbers)}"
+    bucket(aws, name)
+    return name
+
+
+def code(error: Any) -> str:
+    assert isinstance(error, ClientError), error
+    return str(error.response["Error"]["Code"])
+
+
+# -- conditional writes --------------------------------------------------------------------------------------
+
+
+def put(client: Any, name: str, key: str, body: bytes) -> Any:
+    return client.put_object(Bucket=name, Key=key, Body=body, IfNoneMatch="*")
+
+
+def put_with_acl(client: Any, name: str, key: str, body: bytes) -> Any:
+    """Takes the way through moto's own handlers."""
+    return client.put_object(Bucket=name, Key=key, Body=body, IfNoneMatch="*", ACL="private")
+
+
+def put_in_parts(client: Any, name: str, key: str, body: bytes) -> Any:
+    upload = client.create_multipart_upload(Bucket=name, Key=key)["UploadId"]
+    part = client.upload_part(Bucket=name, Key=key, UploadId=upload, PartNumber=1, Body=body)
+    return client.complete_multipart_upload(
+        Bucket=name, Key=key, UploadId=upload, IfNoneMatch="*",
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
+    )
+
+
+@pytest.mark.parametrize("write", [put, put_with_acl, put_in_parts])
+def test_of_many_conditional_creates_exactly_one_succeeds(s3: Any, name: str, write: Any) -> None:
+    for round_ in range(4):
+        key = f"_delta_log/{round_:020d}.json"
+        results = together(THREADS, lambda i, key=key: write(s3, name, key, f"writer {i}".encode()))
+        winners = [i for i, r in enumerate(results) if not isinstance(r, Exception)]
+        assert len(winners) == 1, results
+        assert {code(r) for i, r in enumerate(results) if i not in winners} == {"PreconditionFailed"}
+        assert s3.get_object(Bucket=name, Key=key)["Body"].read() == f"writer {winners[0]}".encode()
+
+
+def test_compare_and_swap_by_if_match_loses_no_update(s3: Any, name: str) -> None:
+    s3.put_object(Bucket=name, Key="counter", Body=b"0")
+
+    def add(_: int) -> int:
+        done = 0
+        while done < 5:
+            current = s3.get_object(Bucket=name, Key="counter")
+            value = int(current["Body"].read())
+            try:
+                s3.put_object(Bucket=name, Key="counter", Body=str(value + 1).encode(), IfMatch=current["ETag"])
+                done += 1
+            except ClientError as e:
+                assert code(e) == "PreconditionFailed"
+        return done
+
+    assert together(4, add) == [5, 5, 5, 5]
+    assert s3.get_object(Bucket=name, Key="counter")["Body"].read() == b"20"
+
+
+def test_if_none_match_allows_the_key_again_after_its_deletion(s3: Any, name: str) -> None:
+    put(s3, name, "k", b"1")
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        put(s3, name, "k", b"2")
+    s3.delete_object(Bucket=name, Key="k")
+    put(s3, name, "k", b"3")
+    assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"3"
+
+
+# -- objects -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key", ["a b+c&d=e?f#g.txt", "ä/ö/日本", "date=2026-01-01/x=%2F/part.parquet", "a//b", "dir/", "'\"<>&", "k" * 1000]
+)
+def test_keys_of_any_spelling_come_back_as_they_were(s3: Any, name: str, key: str) -> None:
+    s3.put_object(Bucket=name, Key=key, Body=key.encode())
+    assert s3.get_object(Bucket=name, Key=key)["Body"].read() == key.encode()
+    assert [o["Key"] for o in s3.list_objects_v2(Bucket=name)["Contents"]] == [key]
+    assert s3.delete_objects(Bucket=name, Delete={"Objects": [{"Key": key}]})["Deleted"][0]["Key"] == key
+    assert "Contents" not in s3.list_objects_v2(Bucket=name)
+
+
+def test_an_object_keeps_its_headers_and_etag(s3: Any, name: str) -> None:
+    s3.put_object(
+        Bucket=name, Key="k", Body=b"data", ContentType="application/json", ContentEncoding="gzip",
+        CacheControl="no-store", Metadata={"run-id": "r1", "Under_Score": "x"},
+    )
+    for found in (s3.head_object(Bucket=name, Key="k"), s3.get_object(Bucket=name, Key="k")):
+        assert found["ContentType"] == "application/json"
+        assert found["ContentEncoding"] == "gzip"
+        assert found["CacheControl"] == "no-store"
+        assert found["Metadata"] == {"run-id": "r1", "under_score": "x"}
+        assert found["ETag"] == f'"{hashlib.md5(b"data").hexdigest()}"'
+        assert found["ContentLength"] == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [("bytes=0-3", b"0123"), ("bytes=4-", b"456789"), ("bytes=-3", b"789"), ("bytes=8-100", b"89"), ("bytes=0-0", b"0")],
+)
+def test_a_range_gives_those_bytes(s3: Any, name: str, asked: str, got: bytes) -> None:
+    s3.put_object(Bucket=name, Key="k", Body=b"0123456789")
+    answer = s3.get_object(Bucket=name, Key="k", Range=asked)
+    assert answer["Body"].read() == got
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+    assert answer["ContentRange"].endswith("/10")
+
+
+def test_a_range_behind_the_end_is_refused(s3: Any, name: str) -> None:
+    s3.put_object(Bucket=name, Key="k", Body=b"0123456789")
+    with pytest.raises(ClientError, match="InvalidRange"):
+        s3.get_object(Bucket=name, Key="k", Range="bytes=10-")
+
+
+def test_what_is_not_there_is_not_found(s3: Any, name: str) -> None:
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        s3.get_object(Bucket=name, Key="nothing")
+    with pytest.raises(ClientError, match="404"):
+        s3.head_object(Bucket=name, Key="nothing")
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        s3.get_object(Bucket="no-such-bucket", Key="nothing")
+    s3.delete_object(Bucket=name, Key="nothing")
+
+
+def test_a_body_that_does_not_match_its_digest_is_refused(s3: Any, name: str) -> None:
+    with pytest.raises(ClientError, match="BadDigest"):
+        s3.put_object(Bucket=name, Key="k", Body=b"data", ContentMD5="1B2M2Y8AsgTpgAmY7PhCfg==")
+    with pytest.raises(ClientError, match="BadDigest"):
+        s3.put_object(Bucket=name, Key="k", Body=b"data", ChecksumSHA256="47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+    assert "Contents" not in s3.list_objects_v2(Bucket=name)
+
+
+def test_a_large_object_goes_up_in_parts_and_comes_down_whole(s3: Any, name: str, tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(17 << 20)
+    (tmp_path / "up").write_bytes(data)
+    s3.upload_file(str(tmp_path / "up"), name, "big")
+    s3.download_file(name, "big", str(tmp_path / "down"))
+    assert (tmp_path / "down").read_bytes() == data
+    assert s3.head_object(Bucket=name, Key="big")["ETag"].endswith('-3"')
+    s3.copy_object(Bucket=name, Key="copy", CopySource={"Bucket": name, "Key": "big"})
+    answer = s3.get_object(Bucket=name, Key="copy", Range="bytes=9000000-9000009")
+    assert answer["Body"].read() == data[9000000:9000010]
+
+
+def test_versions_and_delete_markers(s3: Any, name: str) -> None:
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    first = s3.put_object(Bucket=name, Key="k", Body=b"1")["VersionId"]
+    s3.put_object(Bucket=name, Key="k", Body=b"2")
+    marker = s3.delete_object(Bucket=name, Key="k")
+    assert marker["DeleteMarker"]
+    assert "Contents" not in s3.list_objects_v2(Bucket=name)
+    put(s3, name, "other", b"x")
+    assert s3.get_object(Bucket=name, Key="k", VersionId=first)["Body"].read() == b"1"
+    listed = s3.list_object_versions(Bucket=name)
+    assert len(listed["Versions"]) == 3
+    assert len(listed["DeleteMarkers"]) == 1
+    s3.delete_object(Bucket=name, Key="k", VersionId=marker["VersionId"])
+    assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"2"
+    for version in [*listed["Versions"], *s3.list_object_versions(Bucket=name)["Versions"]]:
+        s3.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
+    s3.delete_bucket(Bucket=name)
+
+
+# -- lists ---------------------------------------------------------------------------------------------------
+
+
+def expected_page(keys: list[str], prefix: str, delimiter: str) -> tuple[list[str], list[str]]:
+    """What S3 lists, said simply."""
+    inside = sorted(k for k in keys if k.startswith(prefix))
+    if not delimiter:
+        return inside, []
+    folders = sorted({prefix + k[len(prefix) :].split(delimiter)[0] + delimiter
+                      for k in inside if delimiter in k[len(prefix) :]})
+    return [k for k in inside if delimiter not in k[len(prefix) :]], folders
+
+
+@pytest.mark.parametrize("operation", ["list_objects_v2", "list_objects"])
+def test_lists_page_through_exactly_what_is_there(s3: Any, name: str, operation: str) -> None:
+    rng = random.Random(7)
+    keys = sorted({"/".join(rng.choice(["a", "b", "b-", "c d", "ü"]) for _ in range(rng.randint(1, 4))) for _ in range(25)})
+    for key in keys:
+        s3.put_object(Bucket=name, Key=key, Body=b"")
+    for prefix, delimiter, size in itertools.product(["", "a", "a/", "b", "b/b-/", "none"], ["", "/"], [2, 1000]):
+        found: list[str] = []
+        folders: list[str] = []
+        for page in s3.get_paginator(operation).paginate(
+            Bucket=name, Prefix=prefix, Delimiter=delimiter, PaginationConfig={"PageSize": size}
+        ):
+            entries = page.get("Contents", [])
+            prefixes = page.get("CommonPrefixes", [])
+            assert len(entries) + len(prefixes) <= size
+            found += [o["Key"] for o in entries]
+            folders += [p["Prefix"] for p in prefixes]
+        assert (found, folders) == expected_page(keys, prefix, delimiter), (prefix, delimiter, size)
+    after = s3.list_objects_v2(Bucket=name, StartAfter=keys[6])
+    assert [o["Key"] for o in after["Contents"]] == keys[7:]
+
+
+def test_a_bucket_of_many_keys_is_listed_by_its_index(aws: Aws) -> None:
+    from local.aws.s3_store import IndexedKeys
+
+    keys = IndexedKeys("many")
+    keys.names = [f"silver/orders/{i:06d}.parquet" for i in range(200_000)]
+    keys._live = lambda name: name  # type: ignore[method-assign]
+    begun = time.perf_counter()
+    for i in range(100):
+        found, more, _ = keys.page(f"silver/orders/{i:03d}", None, "", 10)
+        assert (len(found), more) == (10, True)
+    assert time.perf_counter() - begun < 0.5
+
+
+# -- the process dies ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+def test_a_killed_server_has_everything_it_acknowledged(mortal: Server) -> None:
+    aws = mortal.start()
+    s3 = bucket(aws, "lake")
+    acknowledged: dict[str, bytes] = {}
+    gone: set[str] = set()
+    stop = threading.Event()
+
+    def write(i: int) -> None:
+        n = 0
+        while not stop.is_set():
+            key, body = f"w{i}/{n:05d}", f"{i} {n} ".encode() * (1 + n * 37 % 500)
+            try:
+                s3.put_object(Bucket="lake", Key=key, Body=body)
+                acknowledged[key] = body
+                if n % 5 == 4:
+                    old = f"w{i}/{n - 3:05d}"
+                    gone.add(old)  # from here on either is right
+                    s3.delete_object(Bucket="lake", Key=old)
+            except (ClientError, BotoCoreError):
+                return
+            n += 1
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(acknowledged) < 120:
+        time.sleep(0.02)
+    mortal.kill()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    s3 = mortal.start().client("s3")
+    listed = {o["Key"] for p in s3.get_paginator("list_objects_v2").paginate(Bucket="lake") for o in p["Contents"]}
+    missing = set(acknowledged) - gone - listed
+    assert not missing
+    for key in listed & set(acknowledged):
+        assert s3.get_object(Bucket="lake", Key=key)["Body"].read() == acknowledged[key]
+    files = {p.name for p in (mortal.state / "s3" / "blobs").rglob("*") if p.is_file()}
+    assert len(files) == len(listed), "files of what was never acknowledged, or of what was deleted, are cleared away"
+
+
+def test_versions_tags_uploads_and_bucket_settings_survive(mortal: Server) -> None:
+    aws = mortal.start()
+    s3 = bucket(aws, "lake")
+    s3.put_bucket_versioning(Bucket="lake", VersioningConfiguration={"Status": "Enabled"})
+    s3.put_bucket_tagging(Bucket="lake", Tagging={"TagSet": [{"Key": "project", "Value": "lakehouse"}]})
+    s3.put_bucket_lifecycle_configuration(
+        Bucket="lake", LifecycleConfiguration={"Rules": [
+            {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 7}}]},
+    )
+    first = s3.put_object(Bucket="lake", Key="k", Body=b"1", Tagging="a=b")["VersionId"]
+    s3.put_object(Bucket="lake", Key="k", Body=b"2")
+    s3.put_object(Bucket="lake", Key="dropped", Body=b"x")
+    s3.delete_object(Bucket="lake", Key="dropped")
+    upload = s3.create_multipart_upload(Bucket="lake", Key="big", Metadata={"m": "1"})["UploadId"]
+    part = s3.upload_part(Bucket="lake", Key="big", UploadId=upload, PartNumber=1, Body=b"p" * 100)["ETag"]
+    mortal.kill()
+    s3 = mortal.start().client("s3")
+    assert s3.get_bucket_versioning(Bucket="lake")["Status"] == "Enabled"
+    assert s3.get_bucket_tagging(Bucket="lake")["TagSet"] == [{"Key": "project", "Value": "lakehouse"}]
+    assert s3.get_bucket_lifecycle_configuration(Bucket="lake")["Rules"][0]["ID"] == "r"
+    assert s3.get_object(Bucket="lake", Key="k", VersionId=first)["Body"].read() == b"1"
+    assert s3.get_object(Bucket="lake", Key="k")["Body"].read() == b"2"
+    tags = s3.get_object_tagging(Bucket="lake", Key="k", VersionId=first)["TagSet"]
+    assert tags == [{"Key": "a", "Value": "b"}]
+    assert [m["Key"] for m in s3.list_object_versions(Bucket="lake")["DeleteMarkers"]] == ["dropped"]
+    s3.complete_multipart_upload(
+        Bucket="lake", Key="big", UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]}
+    )
+    found = s3.get_object(Bucket="lake", Key="big")
+    assert found["Body"].read() == b"p" * 100
+    assert found["Metadata"] == {"m": "1"}
+
+
+def test_the_small_services_survive(mortal: Server) -> None:
+    aws = mortal.start()
+    aws.client("glue").create_database(DatabaseInput={"Name": "gold"})
+    aws.client("glue").create_table(
+        DatabaseName="gold", TableInput={"Name": "t", "Parameters": {"a": "b"},
+                                         "StorageDescriptor": {"Columns": [{"Name": "id", "Type": "bigint"}]}},
+    )
+    aws.client("secretsmanager").create_secret(Name="s", SecretString="one")
+    aws.client("secretsmanager").put_secret_value(SecretId="s", SecretString="two")
+    topic = aws.client("sns").create_topic(Name="alerts")["TopicArn"]
+    aws.client("athena").create_work_group(Name="w", Configuration={})
+    aws.client("dynamodb").create_table(
+        TableName="d", KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}], BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
+    )
+    aws.client("dynamodb").put_item(TableName="d", Item={"k": {"S": "x"}})
+    mortal.kill()
+    aws = mortal.start()
+    assert aws.client("glue").get_table(DatabaseName="gold", Name="t")["Table"]["Parameters"] == {"a": "b"}
+    assert aws.client("secretsmanager").get_secret_value(SecretId="s")["SecretString"] == "two"
+    assert [t["TopicArn"] for t in aws.client("sns").list_topics()["Topics"]] == [topic]
+    assert "w" in [w["Name"] for w in aws.client("athena").list_work_groups()["WorkGroups"]]
+    assert aws.client("dynamodb").scan(TableName="d")["Count"] == 1
