@@ -7,6 +7,7 @@ them into ops.dq_verdicts, and only then fail, with every broken rule of every t
 
 from __future__ import annotations
 
+import argparse
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -57,6 +58,11 @@ class _Judged:
     inputs: dict[str, VerdictInput]
     rows: int | None
     results: tuple[RuleResult, ...]
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The gates' own argument."""
+    parser.add_argument("--table", action="append", help="a table of the layer, dotted or bare (default: all)")
 
 
 def check_bronze(job: Job) -> None:
