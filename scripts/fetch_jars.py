@@ -128,10 +128,10 @@ def remove_strangers(names: list[str]) -> None:
             jar.unlink()
 
 
-def build_own_jar() -> Path:
+def build_own_jar() -> bool:
     """Compile jvm/ for Java 17 into one jar that carries the hash of its sources as its comment.
 
-    Does nothing where the jar is of these sources already.
+    Does nothing, and returns False, where the jar is of these sources already.
     """
     sources = sorted(JVM.rglob("*.java"))
     digest = hashlib.sha256()
@@ -140,7 +140,7 @@ def build_own_jar() -> Path:
     stamp = digest.hexdigest().encode()
     target = JARS / "spark" / OWN_JAR
     if target.exists() and comment_of(target) == stamp:
-        return target
+        return False
     needed = ("delta-storage-", "hadoop-client-api-")
     present = [*(JARS / "spark").glob("*.jar"), *pyspark_jars().glob("*.jar")]
     against = [str(jar) for jar in present if jar.name.startswith(needed)]
@@ -166,7 +166,7 @@ def build_own_jar() -> Path:
                 # A ZipInfo made by name has a fixed date: the same sources give the same bytes.
                 jar.writestr(zipfile.ZipInfo(compiled.relative_to(classes).as_posix()), compiled.read_bytes())
         built.rename(target)
-    return target
+    return True
 
 
 def comment_of(jar: Path) -> bytes:
@@ -184,11 +184,13 @@ def main() -> int:
     parser.add_argument(
         "--write-checksums", action="store_true", help="write jars.sha256 from what was fetched"
     )
+    parser.add_argument("--quiet", action="store_true", help="say nothing where everything is in place")
     arguments = parser.parse_args()
     started = time.monotonic()
     names = manifest_jars()
     try:
-        if arguments.write_checksums or not in_place(names):
+        fetched = arguments.write_checksums or not in_place(names)
+        if fetched:
             missing = [name for name in names if not (JARS / name).exists()]
             if missing:
                 print(
@@ -204,13 +206,12 @@ def main() -> int:
             verify(names)
             remove_strangers(names)
             STAMP.write_text(stamp_of(names))
-        own = build_own_jar()
+        built = build_own_jar()
     except SetupIncomplete as problem:
         print(f"fetch_jars: {problem}", file=sys.stderr)
         return 1
-    print(
-        f"{len(names)} jars and {own.name} in {JARS.relative_to(REPO)}/ ({time.monotonic() - started:.1f} s)"
-    )
+    if fetched or built or not arguments.quiet:
+        print(f"{len(names) + 1} jars in {JARS.relative_to(REPO)}/ ({time.monotonic() - started:.1f} s)")
     return 0
 
 

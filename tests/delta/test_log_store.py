@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +25,9 @@ from lakehouse import session, store
 from lakehouse.errors import StorageUnsafe
 from tests.support import REPO, Aws, spark_properties, write_properties_file
 
-COMMITS = 20
-CONTROL_ROUNDS = 5
+COMMITS = 10
+CONTROL_ROUNDS = 3
+RENDEZVOUS_SECONDS = 3.0
 TAKEN = "java.nio.file.FileAlreadyExistsException"
 
 
@@ -112,20 +112,29 @@ class TestProbe:
 
 
 @contextmanager
-def proxied(upstream: str, *, conditional: bool = True, slow_commits: float = 0.0) -> Iterator[str]:
-    """The local S3 behind a proxy: one that does not know If-None-Match, or one that takes its time for commits."""
+def proxied(upstream: str, *, conditional: bool = True, together: int = 1) -> Iterator[str]:
+    """The local S3 behind a proxy.
+
+    One that does not know If-None-Match, or one that lets commits through only ``together`` (or after a while): then
+    every driver is past its own look at the log when the first commit arrives, the moment the log store is for.
+    """
     target = urlsplit(upstream)
+    rendezvous = threading.Barrier(together)
 
     class Proxy(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = dict(self.headers.items())
             if not conditional:
                 headers.pop("If-None-Match", None)
-            if self.command == "PUT" and "/_delta_log/0" in self.path:
-                time.sleep(slow_commits)
+            if self.command == "PUT" and "/_delta_log/0" in self.path and self.path.endswith(".json"):
+                try:
+                    rendezvous.wait(RENDEZVOUS_SECONDS)
+                except threading.BrokenBarrierError:
+                    rendezvous.reset()
             connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
@@ -203,8 +212,7 @@ class Driver:
 def drivers(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Driver]]:
     folder = tmp_path_factory.mktemp("drivers")
     with ExitStack() as stack:
-        # A put that takes as long as S3's now and then do: both drivers are soon between "is it there" and "there".
-        endpoint = stack.enter_context(proxied(aws.endpoint, slow_commits=0.3))
+        endpoint = stack.enter_context(proxied(aws.endpoint, together=2))
         started = [Driver(name, aws, endpoint, folder / name) for name in ("a", "b")]
         for driver in started:
             stack.callback(driver.close)

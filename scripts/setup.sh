@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Install everything into the clone: a virtual environment from requirements/dev.txt, a JDK if none is there and apt
+# may install one, the jars. Where nothing has changed since the last run it installs nothing and says nothing.
+#
+#   PYTHON=/path/to/python3.12   the interpreter to build the environment with
+#   SETUP_INSTALL_JDK=no         never install a JDK, only say how
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+venv=.venv
+stamp=$venv/.installed
+log=.local/logs/setup.log
+
+fail() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+
+sum() {
+  if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
+}
+
+# A Python 3.11 or 3.12 that runs and can make an environment: a name on PATH may be a shim that does not.
+python_for_venv() {
+  local candidate
+  for candidate in ${PYTHON:-python3.11 python3.12 python3 python}; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+      >/dev/null 2>&1; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.11 or 3.12 with the venv module was found${PYTHON:+ as $PYTHON}.
+  Debian, Ubuntu:  sudo apt-get install -y python3 python3-venv   (or python3.12 python3.12-venv)
+  macOS:           brew install python@3.12
+  then run this again, or name one:  make setup PYTHON=/path/to/python3.12"
+}
+
+# The major version of the JDK in use (JAVA_HOME, else PATH), or nothing; a JRE without javac is not enough.
+jdk_version() {
+  local bin=${JAVA_HOME:+$JAVA_HOME/bin/}
+  command -v "${bin}java" >/dev/null && "${bin}javac" -version 2>&1 | sed -nE 's/^javac ([0-9]+).*/\1/p'
+}
+
+jdk() {
+  local found package command
+  found=$(jdk_version || true)
+  case $found in 17 | 21) return ;; esac
+  [ -z "${JAVA_HOME:-}" ] ||
+    fail "JAVA_HOME is $JAVA_HOME, which holds ${found:+JDK $found}${found:-no JDK}; Spark 4.1 runs on 17 or 21. Unset it or correct it."
+  if command -v apt-get >/dev/null; then
+    package=openjdk-17-jdk-headless
+    apt-cache show $package >/dev/null 2>&1 || package=openjdk-21-jdk-headless
+    command="apt-get install -y --no-install-recommends $package"
+    if [ "${SETUP_INSTALL_JDK:-yes}" != no ]; then
+      local sudo=
+      if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
+      if [ -z "$sudo" ] || sudo -n true 2>/dev/null; then
+        echo "setup: no JDK 17 or 21; installing one with apt (about 200 MB) …"
+        { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive $command; } >>"$log" 2>&1 || true
+        found=$(jdk_version || true)
+        case $found in 17 | 21) return ;; esac
+        echo "setup: apt could not; its words are in $log" >&2
+      fi
+    fi
+    command="sudo $command"
+  elif command -v brew >/dev/null; then
+    command="brew install openjdk@17 && export JAVA_HOME=\$(brew --prefix openjdk@17)/libexec/openjdk.jdk/Contents/Home"
+  else
+    command="sudo dnf install -y java-17-openjdk-devel"
+  fi
+  fail "Spark 4.1 needs a JDK 17 or 21${found:+, found $found}. Type this, then run it again:
+  $command"
+}
+
+# One line that moves on a terminal, one in 40 elsewhere; pip's own words go to the log.
+progress() {
+  awk -v total="$1" -v log_file="$log" -v tty="$([ -t 1 ] && echo 1 || echo 0)" '
+    { print >> log_file }
+    /^Collecting / {
+      n++
+      if (tty) printf "\r\033[K  %d of %d: %s", n, total, $2
+      else if (n % 40 == 0) printf "  %d of %d\n", n, total
+      fflush()
+    }
+    /^Building wheels|^Installing collected/ { if (tty) printf "\r\033[K"; print "  " substr($0, 1, 60) " …"; fflush() }
+    END { if (tty) printf "\r\033[K" }'
+}
+
+install_python() {
+  local python count started=$SECONDS
+  if ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python=$(python_for_venv)
+    echo "setup: making $venv with $("$python" --version)"
+    "$python" -m venv --clear "$venv"
+  fi
+  count=$(grep -cE '^[a-zA-Z0-9]' requirements/dev.txt)
+  echo "setup: installing what requirements/dev.txt pins: $count packages, some 900 MB, a few minutes the first time …"
+  # no-deps: the pins are the whole set, resolved; pip would spend minutes on finding the same.
+  "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
+    --no-deps --require-hashes -r requirements/dev.txt 2>>"$log" | progress "$count" ||
+    fail "pip could not install them. The end of $log:
+$(tail -n 15 "$log")"
+  echo "setup: installed in $((SECONDS - started)) s"
+}
+
+mkdir -p "$(dirname "$log")"
+wanted="$(sum requirements/dev.txt | cut -d' ' -f1)"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || [ ! -x "$venv/bin/python" ]; then
+  : >"$log"
+  jdk
+  install_python
+  printf '%s\n' "$wanted" >"$stamp"
+fi
+if ! jars=$("$venv/bin/python" scripts/fetch_jars.py --quiet); then
+  jdk # says what to install, if that was it
+  exit 1
+fi
+[ -z "$jars" ] || printf '%s\n' "$jars"
