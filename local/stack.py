@@ -42,7 +42,24 @@ Say = Callable[[str], None]
 
 
 def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    return Path(environ.get("LAKEHOUSE_STATE_DIR", REPO / ".local")).resolve()
+    """Where the stack in use keeps its state: LAKEHOUSE_STATE_DIR, else the lake that was last made current."""
+    if "LAKEHOUSE_STATE_DIR" in environ:
+        return Path(environ["LAKEHOUSE_STATE_DIR"]).resolve()
+    with contextlib.suppress(FileNotFoundError):
+        return (REPO / (REPO / ".local" / "current").read_text().strip()).resolve()
+    return (REPO / ".local").resolve()
+
+
+def make_current(state: Path, say: Say) -> None:
+    """Make the lake in ``state`` the one that every command without LAKEHOUSE_STATE_DIR means; stop another's stack."""
+    if "LAKEHOUSE_STATE_DIR" in os.environ:
+        return
+    before = state_dir()
+    if before != state.resolve() and Supervisor(before).known():
+        say(f"stopping the stack of {before.relative_to(REPO)}; its lake stays")
+        down(before, say)
+    (REPO / ".local").mkdir(exist_ok=True)
+    _replace(REPO / ".local" / "current", f"{state.resolve().relative_to(REPO)}\n")
 
 
 @dataclass(frozen=True)
