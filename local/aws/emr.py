@@ -439,7 +439,7 @@ class EmrServerless:
         elif code == 0:
             self._change(job, "SUCCESS", "")
         else:
-            details = emr_process.failure_details(code, folder / "stderr")
+            details = emr_process.failure_details(code, folder)
             if not last:
                 now = time.time()
                 job["attempts"][-1] |= {"state": "FAILED", "stateDetails": details, "updatedAt": now, "endedAt": now}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -25,7 +26,8 @@ FILE_CONFS = tuple(FILE_OPTIONS.values())
 FORBIDDEN_OPTIONS = ("--master", "--deploy-mode", "--properties-file", "--kill", "--status")
 JOB_RUN_ID = "LAKEHOUSE_EMR_JOB_RUN_ID"
 DRIVER_ENV = "spark.emr-serverless.driverEnv."
-STDERR_TAIL_BYTES = 4000
+TAIL_BYTES = 8000
+COMPLAINT = re.compile(r"^(Caused by: |Exception in thread |Traceback |(\w+\.)*\w*(Error|Exception)\b)|\bERROR\b")
 
 
 class Objects(Protocol):
@@ -222,7 +224,7 @@ def driver_environment(
     return env
 
 
-def tail(path: Path, size: int = STDERR_TAIL_BYTES) -> str:
+def tail(path: Path, size: int = TAIL_BYTES) -> str:
     try:
         with open(path, "rb") as handle:
             handle.seek(max(0, path.stat().st_size - size))
@@ -231,11 +233,18 @@ def tail(path: Path, size: int = STDERR_TAIL_BYTES) -> str:
         return ""
 
 
-def failure_details(code: int, stderr: Path) -> str:
-    """AWS's words for a failed driver, with what it last complained about."""
-    lines = [line.strip() for line in tail(stderr).splitlines() if line.strip()]
-    complaints = [line for line in lines if "Error" in line or "Exception" in line or line.startswith("Caused by")]
-    last = "\n".join((complaints or lines)[-6:])
+def failure_details(code: int, folder: Path) -> str:
+    """AWS's words for a failed driver, with what it last complained about.
+
+    Spark's own complaints are on stderr; it puts all that a Python driver says, tracebacks too, on stdout.
+    """
+    complaints: list[str] = []
+    rest: list[str] = []
+    for name in ("stdout", "stderr"):
+        lines = [line.strip() for line in tail(folder / name).splitlines() if line.strip()]
+        complaints += [line for line in lines if COMPLAINT.search(line)]
+        rest = lines or rest
+    last = "\n".join((complaints or rest)[-6:])
     return (
         "Job failed, please check complete logs in configured logging destination. "
         f"ExitCode: {code}. Last few exceptions: {last}"
