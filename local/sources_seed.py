@@ -1,7 +1,7 @@
 """Loads a data folder into the running doubles: python -m local seed --data DIR
 
 A file that was loaded before adds nothing, whatever its name is now. A source without a file stays as it is, empty
-at first. `withdraw` takes a folder's orders and shipments out again, as a source's owner does with a bad delivery.
+at first. `withdraw` takes a folder's warehouse orders out again, as a source's owner does with a bad load.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LoadReport:
         return sum(entry.rows for entry in self.loaded)
 
     def __str__(self) -> str:
-        lines = [f"loaded {self.folder}"]
+        lines = [f"loaded {self.folder}" if self.loaded else str(self.folder)]
         for entry in self.loaded:
             known = f", {len(entry.already)} loaded before" if entry.already else ""
             lines.append(
@@ -285,19 +285,11 @@ def _snowflake(stack: Stack) -> SnowflakeAdmin:
 
 
 def withdraw(data_dir: Path, stack: Stack) -> LoadReport:
-    """Take the folder's warehouse orders and vendor files out of their sources again.
-
-    The CRM doubles and Kafka keep what they got: a later load corrects them, as it would the real ones.
-    """
-    folder: DataFolder = read(data_dir, (layouts.SNOWFLAKE_ORDERS, layouts.VENDOR_SHIPMENTS))
+    """Take the folder's warehouse orders out of Snowflake again; every other source keeps what it got."""
+    folder = read(data_dir, (layouts.SNOWFLAKE_ORDERS,))
     report = LoadReport(data_dir)
-    orders = folder.of(layouts.SNOWFLAKE_ORDERS)
-    rows = _snowflake(stack).withdraw([file.sha256 for file in orders]) if orders else 0
+    rows = _snowflake(stack).withdraw([file.sha256 for file in folder.files])
     report.notes.append(f"withdrew {rows:,} rows from {layouts.SNOWFLAKE_ORDERS.name}")
-    s3 = stack.client("s3")
-    for file in folder.of(layouts.VENDOR_SHIPMENTS):
-        s3.delete_object(Bucket=stack.exports["LAKE_BUCKET"], Key=f"{INBOX}/{file.name}")
-        report.notes.append(f"withdrew {file.name} from the vendor's inbox")
     return report
 
 
@@ -307,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m local.sources_seed", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder in the layout of data_fixed/")
-    parser.add_argument("--withdraw", action="store_true", help="take its orders and shipments out again")
+    parser.add_argument("--withdraw", action="store_true", help="take its warehouse orders out again")
     args = parser.parse_args(argv)
     try:
         stack = Stack.load(state_dir())
