@@ -324,7 +324,7 @@ def execute(
                                **{k: node.args[k] for k in ("sample", "joins", "pivots") if node.args.get(k)}))
     _strip_qualifiers(tree)
     names = _output_names(tree)
-    sql = _translate(tree, schema).sql("duckdb")
+    sql = _translate(tree, schema).sql("duckdb", identify=True)
     if statement.explain:
         plan = "\n".join(row[1] for row in connection.execute(f"EXPLAIN {sql}").fetchall())
         return Result([Column("Query Plan", "varchar", 2147483647)], ([line] for line in plan.splitlines()), header=True)
@@ -387,6 +387,10 @@ def _trino(node: exp.Expression) -> exp.Expression:
         unit = str(node.args.get("unit") or "DAY").strip("'").lower()
         first, second = exp.cast(node.expression, "timestamp"), exp.cast(node.this, "timestamp")
         return exp.Anonymous(this="date_sub", expressions=[exp.Literal.string(unit), first, second])
+    if isinstance(node, exp.ArgMax | exp.ArgMin) and node.args.get("count") is None:
+        # Trino gives the null of the row that wins, DuckDB looks for the best row without one
+        name = "arg_max_null" if isinstance(node, exp.ArgMax) else "arg_min_null"
+        return exp.Anonymous(this=name, expressions=[node.this, node.expression])
     average = node.this if isinstance(node, exp.Window) else node
     if isinstance(average, exp.Avg) and (average is not node or not isinstance(node.parent, exp.Window)):
         exact = _exact(average.this)
