@@ -118,7 +118,7 @@ RATE = st.integers(1, 10**20 - 1) | st.integers(1, 10**14) | st.sampled_from([1,
 
 
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
