@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from delta.exceptions import DeltaConcurrentModificationException
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from lakehouse import contracts
@@ -30,6 +30,7 @@ from lakehouse.contracts.migrations import (
     plan,
     refuse,
 )
+from lakehouse.delta.conflicts import CONFLICTS
 from lakehouse.delta.log import LogHead, log_head
 from lakehouse.errors import CommitConflict, ContractError
 from lakehouse.observe.outcome import TableOutcome
@@ -106,12 +107,12 @@ def _bring(
     try:
         if head is None or planned is None:
             action, steps = "created", ["created"]
-            spark.sql(ddl.create_table(contract, uri))
+            _create(spark, uri, contract)
         elif planned.is_empty:
             return TableChange(contract.name, "unchanged", (), head.table_id, head.version)
         else:
             steps = _change(spark, uri, contract, planned, registry)
-    except DeltaConcurrentModificationException as error:
+    except CONFLICTS as error:
         raise CommitConflict(
             f"{contract.name}: another writer committed while its contract was applied ({type(error).__name__})",
             hint="retry; what was already done is not repeated",
@@ -119,13 +120,26 @@ def _bring(
     after = log_head(spark, uri)
     assert after is not None  # it was created or was there
     log.info("%s: %s", contract.name, "; ".join(steps))
-    return TableChange(
-        contract.name,
-        "created" if action == "created" else "changed",
-        tuple(steps),
-        after.table_id,
-        after.version,
-    )
+    return TableChange(contract.name, action, tuple(steps), after.table_id, after.version)
+
+
+def _create(spark: SparkSession, uri: str, contract: Contract) -> None:
+    try:
+        spark.sql(ddl.create_table(contract, uri))
+    except AnalysisException as error:
+        # What a writer sees that looks between another one's first file and its commit.
+        if error.getCondition() != "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION":
+            raise
+        if log_head(spark, uri) is not None:
+            raise CommitConflict(
+                f"{contract.name}: another writer created the table meanwhile", hint="retry"
+            ) from error
+    if log_head(spark, uri) is None:
+        # IF NOT EXISTS is content with any files in the table's place.
+        raise ContractError(
+            f"{contract.name}: {uri} holds files but no Delta table",
+            hint="move these files away; they were not written by this project",
+        )
 
 
 def _change(
