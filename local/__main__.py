@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from local import stack
-from local.supervisor import ServiceError
+from local.supervisor import ServiceError, Supervisor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "up":
             unknown = set(args.services) - set(stack.SERVICES)
             if unknown:
-                parser.error(f"no such service: {', '.join(sorted(unknown))} (there are {', '.join(stack.SERVICES)})")
+                parser.error(
+                    f"no such service: {', '.join(sorted(unknown))} (there are {', '.join(stack.SERVICES)})"
+                )
             stack.up(state, say, args.services)
             say(stack.status(state)[0])
         elif args.command == "down":
@@ -56,7 +58,7 @@ def _seed(state: Path, data: Path | None, say: stack.Say) -> None:
     current = stack.Stack.load(state)
     exports = current.exports | bootstrap.run(current, say)
     current = stack.Stack(state, current.ports, exports)
-    stack.write(current, stack.Supervisor(state))
+    stack.write(current, Supervisor(state))
     if data is not None:
         if not data.is_dir():
             raise ServiceError(f"no data directory {data}: generate the sample data first (`make data`)")

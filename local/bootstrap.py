@@ -62,19 +62,20 @@ def _buckets(stack: Stack) -> None:
     for name in (LAKE_BUCKET, CODE_BUCKET):
         if name not in there:
             s3.create_bucket(
-                Bucket=name, CreateBucketConfiguration={"LocationConstraint": stack.exports["AWS_DEFAULT_REGION"]}
+                Bucket=name,
+                CreateBucketConfiguration={"LocationConstraint": stack.exports["AWS_DEFAULT_REGION"]},
             )
 
 
 def _catalog(stack: Stack) -> None:
     glue = stack.client("glue")
-    there = {d["Name"] for page in glue.get_paginator("get_databases").paginate() for d in page["DatabaseList"]}
+    there = {
+        d["Name"] for page in glue.get_paginator("get_databases").paginate() for d in page["DatabaseList"]
+    }
     for name in DATABASES:
         if name not in there:
             layer = name.removeprefix("lakehouse_")
-            glue.create_database(
-                DatabaseInput={"Name": name, "LocationUri": f"s3://{LAKE_BUCKET}/{layer}/"}
-            )
+            glue.create_database(DatabaseInput={"Name": name, "LocationUri": f"s3://{LAKE_BUCKET}/{layer}/"})
     athena = stack.client("athena")
     if WORKGROUP not in {w["Name"] for w in athena.list_work_groups()["WorkGroups"]}:
         athena.create_work_group(
@@ -146,7 +147,11 @@ def _application(stack: Stack) -> str:
             if app["name"] == APPLICATION:
                 return str(app["id"])
     created = emr.create_application(
-        name=APPLICATION, releaseLabel=RELEASE_LABEL, type="SPARK", clientToken=APPLICATION, architecture="X86_64"
+        name=APPLICATION,
+        releaseLabel=RELEASE_LABEL,
+        type="SPARK",
+        clientToken=APPLICATION,
+        architecture="X86_64",
     )
     return str(created["applicationId"])
 
@@ -169,7 +174,10 @@ def artefacts() -> Iterator[tuple[str, bytes]]:
 
 def library_zip() -> bytes:
     """src/lakehouse and schema_definitions as one zip whose bytes depend on the files' contents only."""
-    files = [(f"lakehouse/{p.relative_to(REPO / 'src' / 'lakehouse')}", p) for p in _tree(REPO / "src" / "lakehouse")]
+    files = [
+        (f"lakehouse/{p.relative_to(REPO / 'src' / 'lakehouse')}", p)
+        for p in _tree(REPO / "src" / "lakehouse")
+    ]
     files += [
         (f"schema_definitions/{p.relative_to(REPO / 'schema_definitions')}", p)
         for p in _tree(REPO / "schema_definitions")
@@ -185,7 +193,9 @@ def library_zip() -> bytes:
 
 
 def _tree(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc"]
+    return [
+        p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc"
+    ]
 
 
 def upload_artefacts(stack: Stack) -> list[str]:

@@ -120,12 +120,12 @@ def _free(port: int) -> bool:
 
 
 def choose_ports(state: Path, supervisor: Supervisor) -> dict[str, int]:
-    """Running services keep theirs. The user's stack has the well-known ports, or the next free ones; any other
-    state directory (a test) gets whatever the system has free."""
+    """Running services keep theirs. The user's lakes have the well-known ports, or the next free ones; a state
+    directory outside the clone (a test) gets whatever the system has free."""
     known: dict[str, int] = {}
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
         known = json.loads((state / "stack.json").read_text())["ports"]
-    own = state == (REPO / ".local").resolve()
+    own = state.is_relative_to((REPO / ".local").resolve())
     taken: set[int] = set()
     ports: dict[str, int] = {}
     for service in SERVICES:
@@ -135,8 +135,11 @@ def choose_ports(state: Path, supervisor: Supervisor) -> dict[str, int]:
                 ports[name] = known[name]
             elif own:
                 port = PREFERRED_PORTS[name]
-                while port in taken or port in PREFERRED_PORTS.values() and port != PREFERRED_PORTS[name] \
-                        or not _free(port):
+                while (
+                    port in taken
+                    or (port in PREFERRED_PORTS.values() and port != PREFERRED_PORTS[name])
+                    or not _free(port)
+                ):
                     port += 1
                 ports[name] = port
             else:
@@ -199,8 +202,12 @@ def write(stack: Stack, supervisor: Supervisor) -> None:
                 "ports": {p: stack.ports[p] for p in PORTS_OF.get(name, (name,))},
                 "url": urls(name, stack),
             }
-    description = {"aws_endpoint": stack.exports.get("AWS_ENDPOINT_URL"), "services": services, "ports": stack.ports,
-                   "exports": stack.exports}
+    description = {
+        "aws_endpoint": stack.exports.get("AWS_ENDPOINT_URL"),
+        "services": services,
+        "ports": stack.ports,
+        "exports": stack.exports,
+    }
     _replace(stack.state / "stack.json", json.dumps(description, indent=1, sort_keys=True) + "\n")
     _replace(stack.state / "stack.env", env_lines(stack))
 
@@ -243,9 +250,13 @@ def status(state: Path) -> tuple[str, bool]:
         if running is None or stack is None:
             rows.append((name, "down", "-", "-", "-", str(supervisor.log(name))))
         else:
-            rows.append((name, "up", str(running.pid), _duration(running.uptime), urls(name, stack), str(running.log)))
+            rows.append(
+                (name, "up", str(running.pid), _duration(running.uptime), urls(name, stack), str(running.log))
+            )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows), everything
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ), everything
 
 
 def _duration(seconds: float) -> str:

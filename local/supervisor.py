@@ -75,7 +75,7 @@ class Supervisor:
             same = abs(process.create_time() - record["started"]) < 1.0
             if same and process.status() != psutil.STATUS_ZOMBIE:
                 return Running(name, record["pid"], record["started"], self.log(name))
-        except (FileNotFoundError, ValueError, KeyError, psutil.Error):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.Error):
             pass
         return None
 
@@ -94,7 +94,12 @@ class Supervisor:
             out.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} start {spec.name}\n".encode())
             out.flush()
             process = subprocess.Popen(
-                spec.argv, cwd=cwd, env=spec.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                spec.argv,
+                cwd=cwd,
+                env=spec.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
                 start_new_session=True,
             )
         started = psutil.Process(process.pid).create_time()

@@ -26,7 +26,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.glue.models import glue_backends
 
 from local.aws import athena_sql
-from local.aws.athena_sql import QueryError
+from local.aws.athena_words import QueryError
 from local.aws.emr import write_json
 from local.aws.emr_process import LocaliseError, Objects
 
@@ -59,11 +59,15 @@ class Worker:
         """The worker's answer; None where the process ended without one (it was killed, or died)."""
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "local.aws.athena_worker"], env=self._env(), text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-m", "local.aws.athena_worker"],
+                env=self._env(),
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
@@ -135,7 +139,10 @@ class Athena:
         except QueryError as e:
             raise InvalidRequest(str(e), "MALFORMED_QUERY") from e
         token = params.get("ClientRequestToken")
-        same = {k: params.get(k) for k in ("QueryString", "WorkGroup", "QueryExecutionContext", "ExecutionParameters")}
+        same = {
+            k: params.get(k)
+            for k in ("QueryString", "WorkGroup", "QueryExecutionContext", "ExecutionParameters")
+        }
         with self._lock:
             if token:
                 for known in self._executions.values():
@@ -146,13 +153,23 @@ class Athena:
             id_ = str(uuid.uuid4())
             suffix = "csv" if statement.kind == "DML" or statement.explain else "txt"
             execution: Record = {
-                "id": id_, "account": account, "region": region, "sql": sql, "kind": statement.kind,
-                "substatement": statement.substatement, "workgroup": name, "token": token, "request": same,
+                "id": id_,
+                "account": account,
+                "region": region,
+                "sql": sql,
+                "kind": statement.kind,
+                "substatement": statement.substatement,
+                "workgroup": name,
+                "token": token,
+                "request": same,
                 "database": (params.get("QueryExecutionContext") or {}).get("Database"),
                 "context": params.get("QueryExecutionContext") or {},
                 "parameters": params.get("ExecutionParameters") or [],
-                "output": f"{location.rstrip('/')}/{id_}.{suffix}", "state": "QUEUED", "reason": None,
-                "submitted": time.time(), "completed": None,
+                "output": f"{location.rstrip('/')}/{id_}.{suffix}",
+                "state": "QUEUED",
+                "reason": None,
+                "submitted": time.time(),
+                "completed": None,
             }
             self._executions[id_] = execution
             self._save(execution)
@@ -186,7 +203,9 @@ class Athena:
         if execution["state"] not in FINISHED:
             raise InvalidRequest(f"Query has not yet finished. Current state: {execution['state']}")
         if execution["state"] != "SUCCEEDED":
-            raise InvalidRequest(f"Query did not finish successfully. Final query state: {execution['state']}")
+            raise InvalidRequest(
+                f"Query did not finish successfully. Final query state: {execution['state']}"
+            )
         columns, header = execution["columns"], execution["header"]
         rows: list[list[str | None]] = []
         offset = 1 if header else 0
@@ -218,17 +237,25 @@ class Athena:
                 execution |= {"state": "RUNNING", "started": time.time()}
                 self._save(execution)
                 self._running[id_] = worker
-            answer = worker.run({
-                "folder": str(self.root / id_), "sql": execution["sql"], "parameters": execution["parameters"],
-                "database": (execution["database"] or "default").lower(),
-                "catalog": catalog(execution["account"], execution["region"]),
-            })
+            answer = worker.run(
+                {
+                    "folder": str(self.root / id_),
+                    "sql": execution["sql"],
+                    "parameters": execution["parameters"],
+                    "database": (execution["database"] or "default").lower(),
+                    "catalog": catalog(execution["account"], execution["region"]),
+                }
+            )
             with self._lock:
                 self._running.pop(id_, None)
                 if execution["state"] in FINISHED:
                     return
             if answer is None:
-                self._finish(execution, "FAILED", "GENERIC_INTERNAL_ERROR: the query's process ended; see the server's log")
+                self._finish(
+                    execution,
+                    "FAILED",
+                    "GENERIC_INTERNAL_ERROR: the query's process ended; see the server's log",
+                )
             elif "error" in answer:
                 self._finish(execution, "FAILED", answer["error"])
             else:
@@ -274,13 +301,17 @@ def catalog(account: str, region: str) -> dict[str, dict[str, Record]]:
             shown = table.as_dict()
             storage = shown.get("StorageDescriptor") or {}
             parameters = {k.lower(): str(v) for k, v in (shown.get("Parameters") or {}).items()}
-            delta = parameters.get("spark.sql.sources.provider", "").lower() == "delta" \
+            delta = (
+                parameters.get("spark.sql.sources.provider", "").lower() == "delta"
                 or parameters.get("table_type", "").lower() == "delta"
+            )
             columns = [*(storage.get("Columns") or []), *(shown.get("PartitionKeys") or [])]
             tables[table.name.lower()] = {
                 # Trino, and with it Athena's Delta reader, takes the path and not the Location
                 "location": ((storage.get("SerdeInfo") or {}).get("Parameters") or {}).get("path", ""),
-                "columns": [[c["Name"].lower(), c.get("Type") or "string", c.get("Comment") or ""] for c in columns],
+                "columns": [
+                    [c["Name"].lower(), c.get("Type") or "string", c.get("Comment") or ""] for c in columns
+                ],
                 "delta": delta,
             }
     return found
@@ -288,8 +319,15 @@ def catalog(account: str, region: str) -> dict[str, dict[str, Record]]:
 
 def _column_info(column: Record) -> Record:
     return {
-        "CatalogName": "hive", "SchemaName": "", "TableName": "", "Name": column["name"], "Label": column["name"],
-        "Type": column["type"], "Precision": column["precision"], "Scale": column["scale"], "Nullable": "UNKNOWN",
+        "CatalogName": "hive",
+        "SchemaName": "",
+        "TableName": "",
+        "Name": column["name"],
+        "Label": column["name"],
+        "Type": column["type"],
+        "Precision": column["precision"],
+        "Scale": column["scale"],
+        "Nullable": "UNKNOWN",
         "CaseSensitive": column["type"] == "varchar",
     }
 
@@ -310,21 +348,31 @@ def _view(execution: Record) -> Record:
     if execution["reason"]:
         status["StateChangeReason"] = execution["reason"]
     if execution["state"] == "FAILED":
-        internal = execution["reason"].startswith("GENERIC_INTERNAL_ERROR") or execution["reason"] == INTERRUPTED
+        internal = (
+            execution["reason"].startswith("GENERIC_INTERNAL_ERROR") or execution["reason"] == INTERRUPTED
+        )
         status["AthenaError"] = {
-            "ErrorCategory": 1 if internal else 2, "ErrorType": 0 if internal else 1301, "Retryable": internal,
+            "ErrorCategory": 1 if internal else 2,
+            "ErrorType": 0 if internal else 1301,
+            "Retryable": internal,
             "ErrorMessage": execution["reason"],
         }
     view: Record = {
-        "QueryExecutionId": execution["id"], "Query": execution["sql"], "StatementType": execution["kind"],
+        "QueryExecutionId": execution["id"],
+        "Query": execution["sql"],
+        "StatementType": execution["kind"],
         "SubstatementType": execution["substatement"],
         "ResultConfiguration": {"OutputLocation": execution["output"]},
         "ResultReuseConfiguration": {"ResultReuseByAgeConfiguration": {"Enabled": False}},
-        "QueryExecutionContext": execution["context"], "Status": status, "WorkGroup": execution["workgroup"],
+        "QueryExecutionContext": execution["context"],
+        "Status": status,
+        "WorkGroup": execution["workgroup"],
         "EngineVersion": ENGINE,
         "Statistics": {
-            "EngineExecutionTimeInMillis": engine, "DataScannedInBytes": execution.get("scanned", 0),
-            "TotalExecutionTimeInMillis": total, "QueryQueueTimeInMillis": max(0, queued),
+            "EngineExecutionTimeInMillis": engine,
+            "DataScannedInBytes": execution.get("scanned", 0),
+            "TotalExecutionTimeInMillis": total,
+            "QueryQueueTimeInMillis": max(0, queued),
             "ServiceProcessingTimeInMillis": max(0, total - engine - queued),
             "ResultReuseInformation": {"ReusedPreviousResult": False},
         },
@@ -348,7 +396,9 @@ class LocalAthenaResponse(AthenaResponse):
         )
 
     def get_query_execution(self) -> str:
-        return json.dumps({"QueryExecution": _view(self.service.execution(self._get_param("QueryExecutionId")))})
+        return json.dumps(
+            {"QueryExecution": _view(self.service.execution(self._get_param("QueryExecutionId")))}
+        )
 
     def batch_get_query_execution(self) -> str:
         found, missing = [], []
@@ -356,7 +406,9 @@ class LocalAthenaResponse(AthenaResponse):
             try:
                 found.append(_view(self.service.execution(id_)))
             except InvalidRequest as e:
-                missing.append({"QueryExecutionId": id_, "ErrorCode": "INVALID_INPUT", "ErrorMessage": e.message})
+                missing.append(
+                    {"QueryExecutionId": id_, "ErrorCode": "INVALID_INPUT", "ErrorMessage": e.message}
+                )
         return json.dumps({"QueryExecutions": found, "UnprocessedQueryExecutionIds": missing})
 
     def stop_query_execution(self) -> str:
@@ -403,8 +455,10 @@ class LocalAthenaResponse(AthenaResponse):
     def list_table_metadata(self) -> str:
         database = self._database(self._get_param("DatabaseName"))
         wanted = self._get_param("Expression")
-        matches = athena_sql._glob(wanted)
-        return self._page([_table(t) for n, t in sorted(database.tables.items()) if matches(n)], "TableMetadataList")
+        matches = athena_sql.glob(wanted)
+        return self._page(
+            [_table(t) for n, t in sorted(database.tables.items()) if matches(n)], "TableMetadataList"
+        )
 
     def get_table_metadata(self) -> str:
         database, name = self._database(self._get_param("DatabaseName")), self._get_param("TableName")
@@ -437,7 +491,9 @@ def _table(table: Any) -> Record:
     shown = table.as_dict()
     storage = shown.get("StorageDescriptor") or {}
     return {
-        "Name": table.name, "CreateTime": table.created_time.timestamp(), "TableType": shown.get("TableType", ""),
+        "Name": table.name,
+        "CreateTime": table.created_time.timestamp(),
+        "TableType": shown.get("TableType", ""),
         "Columns": [_glue_column(c) for c in storage.get("Columns") or []],
         "PartitionKeys": [_glue_column(c) for c in shown.get("PartitionKeys") or []],
         "Parameters": {k: str(v) for k, v in (shown.get("Parameters") or {}).items()},

@@ -6,9 +6,6 @@ aggregates; it is no proof that a query means the same on Athena (see NOTES at t
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +16,16 @@ from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
+
+from local.aws.athena_words import (
+    Column,
+    QueryError,
+    column_of,
+    offset_of,
+    place_of,
+    printed,
+    translate_error,
+)
 
 CATALOG = "awsdatacatalog"
 NAME = r'(?:"[^"]+"|`[^`]+`|\w+)'
@@ -32,28 +39,28 @@ EXPLAIN = re.compile(r"^EXPLAIN\s+(?:\([^)]*\)\s*)?(?!ANALYZE\b)", re.I)
 READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 # Java's date patterns, as far as DuckDB's strftime has them; longest first.
 JODA = {
-    "yyyy": "%Y", "YYYY": "%G", "MMMM": "%B", "MMM": "%b", "MM": "%m", "dd": "%d", "HH": "%H", "hh": "%I",
-    "mm": "%M", "ss": "%S", "SSS": "%g", "EEEE": "%A", "EEE": "%a", "yy": "%y", "a": "%p", "M": "%-m", "d": "%-d",
-    "H": "%-H", "DDD": "%j", "xx": "%V", "ww": "%V",
+    "yyyy": "%Y",
+    "YYYY": "%G",
+    "MMMM": "%B",
+    "MMM": "%b",
+    "MM": "%m",
+    "dd": "%d",
+    "HH": "%H",
+    "hh": "%I",
+    "mm": "%M",
+    "ss": "%S",
+    "SSS": "%g",
+    "EEEE": "%A",
+    "EEE": "%a",
+    "yy": "%y",
+    "a": "%p",
+    "M": "%-m",
+    "d": "%-d",
+    "H": "%-H",
+    "DDD": "%j",
+    "xx": "%V",
+    "ww": "%V",
 }
-
-
-class QueryError(Exception):
-    """What Athena would report as the StateChangeReason; `malformed` statements are refused when submitted."""
-
-    def __init__(self, message: str, malformed: bool = False):
-        super().__init__(message)
-        self.malformed = malformed
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a result, typed as Athena names types."""
-
-    name: str
-    type: str
-    precision: int = 0
-    scale: int = 0
 
 
 @dataclass
@@ -77,7 +84,7 @@ class Statement:
     sql: str
     kind: str  # DML, DDL or UTILITY, as Athena sorts them
     substatement: str
-    tree: exp.Expression | None = None
+    tree: exp.Expr | None = None
     lines: Callable[[Catalog, str], tuple[list[Column], list[str]]] | None = None
     explain: bool = False
 
@@ -105,7 +112,9 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
     if not bare:
         raise QueryError("Query string is empty", malformed=True)
     for pattern, make in (
-        (SHOW_TABLES, _show_tables), (SHOW_DATABASES, _show_databases), (SHOW_COLUMNS, _show_columns),
+        (SHOW_TABLES, _show_tables),
+        (SHOW_DATABASES, _show_databases),
+        (SHOW_COLUMNS, _show_columns),
         (DESCRIBE, _describe),
     ):
         match = pattern.match(re.sub(r"\s+", " ", bare))
@@ -129,21 +138,27 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
     if not isinstance(tree, READING):
         first = bare.split(None, 1)[0].upper()
         if isinstance(tree, exp.Command | exp.Alias | exp.Column):
-            raise QueryError(f"line 1:1: mismatched input '{bare.split(None, 1)[0]}'. Expecting: 'DESCRIBE', 'EXPLAIN', "
-                             "'SELECT', 'SHOW', 'VALUES', 'WITH', <query>", malformed=True)
+            raise QueryError(
+                f"line 1:1: mismatched input '{bare.split(None, 1)[0]}'. Expecting: 'DESCRIBE', 'EXPLAIN', "
+                "'SELECT', 'SHOW', 'VALUES', 'WITH', <query>",
+                malformed=True,
+            )
         raise QueryError(
             f"Queries of this type are not supported: {first}. The local Athena reads only; tables are written by the "
-            "Spark jobs and registered by register_glue_tables", malformed=True,
+            "Spark jobs and registered by register_glue_tables",
+            malformed=True,
         )
     _bind(tree, parameters or [])
     return Statement(text, "DML", "SELECT", tree)
 
 
-def _bind(tree: exp.Expression, parameters: list[str]) -> None:
+def _bind(tree: exp.Expr, parameters: list[str]) -> None:
     places = sorted(tree.find_all(exp.Placeholder), key=lambda p: p.meta.get("start", 0))
     if len(places) != len(parameters):
-        raise QueryError(f"Incorrect number of parameters: expected {len(places)} but found {len(parameters)}",
-                         malformed=True)
+        raise QueryError(
+            f"Incorrect number of parameters: expected {len(places)} but found {len(parameters)}",
+            malformed=True,
+        )
     for place, text in zip(places, parameters, strict=True):
         try:
             value = sqlglot.parse_one(text, read="athena")
@@ -158,36 +173,44 @@ def _syntax_error(text: str, error: sqlglot.errors.ParseError) -> QueryError:
     highlight = str(found.get("highlight") or "")
     line, end = int(found.get("line") or 1), int(found.get("col") or 1)
     rest = str(found.get("end_context") or "").strip()
-    incomplete = not rest and ("Expected" in found["description"] or "equired" in found["description"]
-                               or "Expecting" in found["description"])
+    incomplete = not rest and (
+        "Expected" in found["description"]
+        or "equired" in found["description"]
+        or "Expecting" in found["description"]
+    )
     if incomplete:
         last = text.rstrip().splitlines()
-        return QueryError(f"line {len(last)}:{len(last[-1]) + 1}: mismatched input '<EOF>'. Expecting: <expression>",
-                          malformed=True)
+        return QueryError(
+            f"line {len(last)}:{len(last[-1]) + 1}: mismatched input '<EOF>'. Expecting: <expression>",
+            malformed=True,
+        )
     # a typing error in a keyword reads as an alias: blame the word before, as Trino does
     before = str(found.get("start_context") or "").split()
-    if before and re.fullmatch(r"[A-Za-z]+", before[-1]) and found["description"].startswith("Invalid expression"):
+    if (
+        before
+        and re.fullmatch(r"[A-Za-z]+", before[-1])
+        and found["description"].startswith("Invalid expression")
+    ):
         word = before[-1]
-        position = text.rfind(word, 0, max(0, text.find(highlight, len(str(found.get("start_context")).rstrip()))))
+        position = text.rfind(
+            word, 0, max(0, text.find(highlight, len(str(found.get("start_context")).rstrip())))
+        )
         if position >= 0:
-            return QueryError(f"line {_place(text, position)}: mismatched input '{word}'. Expecting: ',', <EOF>, 'FROM'",
-                              malformed=True)
+            return QueryError(
+                f"line {place_of(text, position)}: mismatched input '{word}'. Expecting: ',', <EOF>, 'FROM'",
+                malformed=True,
+            )
     return QueryError(
         f"line {line}:{max(1, end - len(highlight) + 1)}: mismatched input '{highlight}'. Expecting: <EOF>",
         malformed=True,
     )
 
 
-def _place(text: str, start: int) -> str:
-    """line:column of an offset, both counted from one."""
-    return f"{text.count(chr(10), 0, start) + 1}:{start - (text.rfind(chr(10), 0, start) + 1) + 1}"
-
-
 def _name(text: str | None) -> str:
     return (text or "").strip('"`').lower()
 
 
-def _glob(pattern: str | None) -> Callable[[str], bool]:
+def glob(pattern: str | None) -> Callable[[str], bool]:
     """Hive's patterns: * any characters, | alternatives, anything else a regular expression."""
     if not pattern:
         return lambda _: True
@@ -197,7 +220,7 @@ def _glob(pattern: str | None) -> Callable[[str], bool]:
 
 def _show_databases(text: str, match: re.Match[str]) -> Statement:
     def lines(catalog: Catalog, _: str) -> tuple[list[Column], list[str]]:
-        return [Column("database_name", "string")], sorted(filter(_glob(match[1]), catalog))
+        return [Column("database_name", "string")], sorted(filter(glob(match[1]), catalog))
 
     return Statement(text, "DDL", "SHOW_DATABASES", lines=lines)
 
@@ -207,7 +230,7 @@ def _show_tables(text: str, match: re.Match[str]) -> Statement:
         name = _name(match[1]) or database
         if name not in catalog:
             raise QueryError(f"FAILED: SemanticException [Error 10072]: Database does not exist: {name}")
-        return [Column("tab_name", "string")], sorted(filter(_glob(match[2]), catalog[name]))
+        return [Column("tab_name", "string")], sorted(filter(glob(match[2]), catalog[name]))
 
     return Statement(text, "DDL", "SHOW_TABLES", lines=lines)
 
@@ -249,8 +272,11 @@ def tables_of(statement: Statement, catalog: Catalog, database: str) -> dict[exp
             if isinstance(source, exp.Table):
                 inside.add(id(source))
         for node in scope.tables:
-            is_cte = not node.db and node.alias_or_name in scope.sources and not isinstance(
-                scope.sources[node.alias_or_name], exp.Table)
+            is_cte = (
+                not node.db
+                and node.alias_or_name in scope.sources
+                and not isinstance(scope.sources[node.alias_or_name], exp.Table)
+            )
             if is_cte or not isinstance(node.this, exp.Identifier):
                 continue
             found[node] = _resolve(statement.sql, node, catalog, database)
@@ -258,7 +284,7 @@ def tables_of(statement: Statement, catalog: Catalog, database: str) -> dict[exp
 
 
 def _resolve(sql: str, node: exp.Table, catalog: Catalog, database: str) -> Table | str:
-    at = _place(sql, _start(node))
+    at = place_of(sql, offset_of(node))
     name, schema, top = node.name.lower(), (node.db or database).lower(), (node.catalog or CATALOG).lower()
     if top != CATALOG:
         raise QueryError(f"CATALOG_NOT_FOUND: line {at}: Catalog '{top}' does not exist")
@@ -272,15 +298,14 @@ def _resolve(sql: str, node: exp.Table, catalog: Catalog, database: str) -> Tabl
     if table is None:
         raise QueryError(f"TABLE_NOT_FOUND: line {at}: Table '{top}.{schema}.{name}' does not exist")
     if not table.delta:
-        raise QueryError(f"NOT_SUPPORTED: line {at}: {schema}.{name} is no Delta table; the local Athena reads Delta only")
+        raise QueryError(
+            f"NOT_SUPPORTED: line {at}: {schema}.{name} is no Delta table; the local Athena reads Delta only"
+        )
     if not table.location:
-        raise QueryError(f"HIVE_INVALID_METADATA: No path property defined for Delta Lake table: {schema}.{name}")
+        raise QueryError(
+            f"HIVE_INVALID_METADATA: No path property defined for Delta Lake table: {schema}.{name}"
+        )
     return table
-
-
-def _start(node: exp.Expression) -> int:
-    starts = [i.meta["start"] for i in node.find_all(exp.Identifier) if "start" in i.meta]
-    return min(starts) if starts else int(node.meta.get("start", 0))
 
 
 def execute(
@@ -298,13 +323,18 @@ def execute(
     copied = Statement(statement.sql, statement.kind, statement.substatement, tree)
     references = tables_of(copied, catalog, database)
     connection = duckdb.connect(
-        ":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
-                            "python_enable_replacements": "false", "enable_external_access": "false"},
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "enable_external_access": "false",
+        },
     )
     connection.execute("SET TimeZone = 'UTC'")
     for macro in MACROS:
         connection.execute(macro)
-    schema: dict[str, dict[str, str]] = {}
+    schema: dict[str, object] = {}
     views: dict[str, str] = {}
     scanned = 0
     for node, table in references.items():
@@ -320,52 +350,67 @@ def execute(
             schema[view] = _view(connection, view)
             views[key] = view
         alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(node.name, quoted=True))
-        node.replace(exp.Table(this=exp.to_identifier(views[key]), alias=alias,
-                               **{k: node.args[k] for k in ("sample", "joins", "pivots") if node.args.get(k)}))
+        node.replace(
+            exp.Table(
+                this=exp.to_identifier(views[key]),
+                alias=alias,
+                **{k: node.args[k] for k in ("sample", "joins", "pivots") if node.args.get(k)},
+            )
+        )
     _strip_qualifiers(tree)
     names = _output_names(tree)
     sql = _translate(tree, schema).sql("duckdb", identify=True)
     if statement.explain:
         plan = "\n".join(row[1] for row in connection.execute(f"EXPLAIN {sql}").fetchall())
-        return Result([Column("Query Plan", "varchar", 2147483647)], ([line] for line in plan.splitlines()), header=True)
+        return Result(
+            [Column("Query Plan", "varchar", 2147483647)], ([line] for line in plan.splitlines()), header=True
+        )
     try:
         relation = connection.execute(sql)
         described = relation.description or []
-        columns = [_column(d[0], str(d[1])) for d in described]
-        columns = [Column(names.get(i, c.name) if len(names) else c.name, c.type, c.precision, c.scale)
-                   for i, c in enumerate(columns)]
+        columns = [column_of(d[0], str(d[1])) for d in described]
+        columns = [
+            Column(names.get(i, c.name) if len(names) else c.name, c.type, c.precision, c.scale)
+            for i, c in enumerate(columns)
+        ]
         return Result(columns, _rows(relation, columns), header=True, scanned=scanned)
     except duckdb.Error as e:
-        raise translate_error(statement, e) from e
+        raise translate_error(statement.sql, statement.tree, e) from e
 
 
 def _view(connection: Any, view: str) -> dict[str, str]:
     """A view over the registered data in which instants are plain UTC timestamps, as Athena shows them."""
     columns = connection.execute(f"DESCRIBE {view}_data").fetchall()
-    casts = [f'CAST("{c[0]}" AS TIMESTAMP) AS "{c[0]}"' for c in columns if c[1] == "TIMESTAMP WITH TIME ZONE"]
+    casts = [
+        f'CAST("{c[0]}" AS TIMESTAMP) AS "{c[0]}"' for c in columns if c[1] == "TIMESTAMP WITH TIME ZONE"
+    ]
     replace = f" REPLACE ({', '.join(casts)})" if casts else ""
-    connection.execute(f"CREATE VIEW {view} AS SELECT *{replace} FROM {view}_data")  # noqa: S608 - our own names
+    connection.execute(f"CREATE VIEW {view} AS SELECT *{replace} FROM {view}_data")
     return {c[0]: "TIMESTAMP" if c[1] == "TIMESTAMP WITH TIME ZONE" else c[1] for c in columns}
 
 
-def _strip_qualifiers(tree: exp.Expression) -> None:
+def _strip_qualifiers(tree: exp.Expr) -> None:
     for column in tree.find_all(exp.Column):
         for part in ("db", "catalog"):
             if column.args.get(part):
                 column.set(part, None)
 
 
-def _output_names(tree: exp.Expression) -> dict[int, str]:
+def _output_names(tree: exp.Expr) -> dict[int, str]:
     """Athena's names for unnamed columns: _col and the position."""
     first = tree
     while isinstance(first, exp.SetOperation | exp.Subquery):
         first = first.this
     if not isinstance(first, exp.Select) or any(e.is_star for e in first.expressions):
         return {} if isinstance(first, exp.Select) else {i: f"_col{i}" for i in range(1000)}
-    return {i: f"_col{i}" for i, e in enumerate(first.expressions) if not isinstance(e, exp.Alias | exp.Column | exp.Dot)}
+    return {
+        i: f"_col{i}"
+        for i, e in enumerate(first.expressions)
+        if not isinstance(e, exp.Alias | exp.Column | exp.Dot)
+    }
 
 
-def _translate(tree: exp.Expression, schema: dict[str, dict[str, str]]) -> exp.Expression:
+def _translate(tree: exp.Expr, schema: dict[str, object]) -> exp.Expr:
     """Where DuckDB's operator or function of the same name means something else than Trino's."""
     _annotate(tree, schema)
 
@@ -380,7 +425,7 @@ def _translate(tree: exp.Expression, schema: dict[str, dict[str, str]]) -> exp.E
     return tree
 
 
-def _trino(node: exp.Expression) -> exp.Expression:
+def _trino(node: exp.Expr) -> exp.Expr:
     """The node as DuckDB has to be told it; the same node where both agree."""
     if isinstance(node, exp.DateDiff):
         # Trino counts completed units, DuckDB's date_diff the boundaries crossed
@@ -410,7 +455,7 @@ def _trino(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _annotate(tree: exp.Expression, schema: dict[str, dict[str, str]]) -> None:
+def _annotate(tree: exp.Expr, schema: dict[str, object]) -> None:
     """Give the nodes their types (integer division depends on them), as far as sqlglot can work them out.
 
     It needs every column qualified for that, which rewrites the tree: done on a copy, the types are brought back.
@@ -420,8 +465,14 @@ def _annotate(tree: exp.Expression, schema: dict[str, dict[str, str]]) -> None:
     try:
         typed = annotate_types(
             qualify(
-                tree.copy(), schema=schema, dialect="athena", validate_qualify_columns=False, expand_stars=False,
-                expand_alias_refs=False, quote_identifiers=False, identify=False,
+                tree.copy(),
+                schema=schema,
+                dialect="athena",
+                validate_qualify_columns=False,
+                expand_stars=False,
+                expand_alias_refs=False,
+                quote_identifiers=False,
+                identify=False,
             ),
             schema=schema,
             dialect="duckdb",
@@ -435,9 +486,11 @@ def _annotate(tree: exp.Expression, schema: dict[str, dict[str, str]]) -> None:
             node.type = known.copy()
 
 
-def _exact(node: exp.Expression) -> tuple[bool, int] | None:
+def _exact(node: exp.Expr) -> tuple[bool, int] | None:
     """Whether an exact number is a decimal (else an integer), and its scale; None where it is no exact number."""
-    if isinstance(node, exp.Paren | exp.Neg | exp.Sum | exp.Max | exp.Min | exp.Abs | exp.Coalesce | exp.Window):
+    if isinstance(
+        node, exp.Paren | exp.Neg | exp.Sum | exp.Max | exp.Min | exp.Abs | exp.Coalesce | exp.Window
+    ):
         return _exact(node.this)
     if isinstance(node, exp.Count):
         return False, 0
@@ -457,7 +510,7 @@ def _exact(node: exp.Expression) -> tuple[bool, int] | None:
     return kind.this == exp.DataType.Type.DECIMAL, int(params[1].name) if len(params) > 1 else 0
 
 
-def _decimal(node: exp.Expression, scale: int) -> exp.Expression:
+def _decimal(node: exp.Expr, scale: int) -> exp.Expr:
     return exp.cast(exp.func("round", node.copy(), exp.Literal.number(scale)), f"decimal(38,{scale})")
 
 
@@ -474,148 +527,37 @@ def _information_schema(name: str, catalog: Catalog) -> Any:
     if name == "tables":
         fields = ["table_catalog", "table_schema", "table_name", "table_type"]
         rows = [
-            dict(zip(fields, (CATALOG, d, t, "BASE TABLE"), strict=True)) for d in sorted(catalog) for t in sorted(catalog[d])
+            dict(zip(fields, (CATALOG, d, t, "BASE TABLE"), strict=True))
+            for d in sorted(catalog)
+            for t in sorted(catalog[d])
         ]
         return pa.Table.from_pylist(rows, schema=pa.schema([(f, pa.string()) for f in fields]))
-    schema = pa.schema([
-        ("table_catalog", pa.string()), ("table_schema", pa.string()), ("table_name", pa.string()),
-        ("column_name", pa.string()), ("ordinal_position", pa.int64()), ("column_default", pa.string()),
-        ("is_nullable", pa.string()), ("data_type", pa.string()), ("comment", pa.string()),
-    ])
+    schema = pa.schema(
+        [
+            ("table_catalog", pa.string()),
+            ("table_schema", pa.string()),
+            ("table_name", pa.string()),
+            ("column_name", pa.string()),
+            ("ordinal_position", pa.int64()),
+            ("column_default", pa.string()),
+            ("is_nullable", pa.string()),
+            ("data_type", pa.string()),
+            ("comment", pa.string()),
+        ]
+    )
     columns = [
         (CATALOG, d, t, column, i, None, "YES", "varchar" if kind == "string" else kind, comment or None)
-        for d in sorted(catalog) for t in sorted(catalog[d])
+        for d in sorted(catalog)
+        for t in sorted(catalog[d])
         for i, (column, kind, comment) in enumerate(catalog[d][t].columns, 1)
     ]
     return pa.Table.from_pylist([dict(zip(schema.names, c, strict=True)) for c in columns], schema=schema)
 
 
-# -- results -------------------------------------------------------------------------------------------------
-
-TYPES = {
-    "BOOLEAN": ("boolean", 0), "TINYINT": ("tinyint", 3), "SMALLINT": ("smallint", 5), "INTEGER": ("integer", 10),
-    "BIGINT": ("bigint", 19), "HUGEINT": ("bigint", 19), "UBIGINT": ("bigint", 19), "UINTEGER": ("bigint", 19),
-    "USMALLINT": ("integer", 10), "UTINYINT": ("smallint", 5), "FLOAT": ("float", 17), "DOUBLE": ("double", 17),
-    "VARCHAR": ("varchar", 2147483647), "BLOB": ("varbinary", 1073741824), "DATE": ("date", 0),
-    "TIME": ("time", 3), "INTERVAL": ("interval day to second", 0), "JSON": ("json", 0), "UUID": ("varchar", 36),
-}
-
-
-def _column(name: str, kind: str) -> Column:
-    decimal_type = re.fullmatch(r"DECIMAL\((\d+),\s?(\d+)\)", kind)
-    if decimal_type:
-        return Column(name, "decimal", int(decimal_type[1]), int(decimal_type[2]))
-    if kind.startswith("TIMESTAMP WITH TIME ZONE"):
-        return Column(name, "timestamp with time zone", 3)
-    if kind.startswith("TIMESTAMP"):
-        return Column(name, "timestamp", 3)
-    if kind.endswith("]"):
-        return Column(name, "array")
-    if kind.startswith("STRUCT"):
-        return Column(name, "row")
-    if kind.startswith("MAP"):
-        return Column(name, "map")
-    athena, precision = TYPES.get(kind, ("varchar", 2147483647))
-    return Column(name, athena, precision)
-
-
 def _rows(relation: Any, columns: list[Column]) -> Iterator[list[str | None]]:
     while batch := relation.fetchmany(5000):
         for row in batch:
-            yield [text(value, column.type) for value, column in zip(row, columns, strict=True)]
-
-
-def text(value: Any, kind: str = "") -> str | None:
-    """A value as Athena prints it; None for null."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return _double(value)
-    if isinstance(value, decimal.Decimal):
-        return format(value, "f")
-    if isinstance(value, dt.datetime):
-        rounded = value.replace(tzinfo=None) + dt.timedelta(microseconds=500)
-        shown = f"{rounded:%Y-%m-%d %H:%M:%S}.{rounded.microsecond // 1000:03d}"
-        return f"{shown} UTC" if value.tzinfo is not None else shown
-    if isinstance(value, dt.time):
-        return f"{value:%H:%M:%S}.{value.microsecond // 1000:03d}"
-    if isinstance(value, dt.timedelta):
-        seconds, rest = divmod(value, dt.timedelta(seconds=1))
-        days, seconds = divmod(seconds, 86400)
-        return f"{days} {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest.microseconds // 1000:03d}"
-    if isinstance(value, bytes | bytearray):
-        return " ".join(f"{b:02x}" for b in value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(text(v) or "null" for v in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}={text(v) or 'null'}" for k, v in value.items()) + "}"
-    return str(value)
-
-
-def _double(value: float) -> str:
-    """Java's Double.toString."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if value == 0 or 1e-3 <= abs(value) < 1e7:
-        shown = format(decimal.Decimal(repr(value)), "f")
-        return shown if "." in shown else shown + ".0"
-    digits, exponent = f"{decimal.Decimal(repr(value)):E}".split("E")
-    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
-    return f"{digits if '.' in digits else digits + '.0'}E{int(exponent)}"
-
-
-# -- errors --------------------------------------------------------------------------------------------------
-
-
-def translate_error(statement: Statement, error: Exception) -> QueryError:
-    """Athena's words for what DuckDB complains about."""
-    message = str(error)
-    sql, tree = statement.sql, statement.tree
-    column = re.search(r'Referenced column "([^"]+)"|does not have a column named "([^"]+)"', message)
-    if column and tree is not None:
-        name = column[1] or column[2]
-        node = next((c for c in tree.find_all(exp.Column) if c.name.lower() == name.lower()), None)
-        at = _place(sql, _start(node)) if node is not None else "1:1"
-        shown = node.sql("athena") if node is not None else name
-        return QueryError(
-            f"COLUMN_NOT_FOUND: line {at}: Column '{shown.lower()}' cannot be resolved or requester is not authorized to "
-            "access requested resources"
-        )
-    table = re.search(r'Referenced table "([^"]+)" not found', message)
-    if table and tree is not None:
-        node = next((c for c in tree.find_all(exp.Column) if c.table.lower() == table[1].lower()), None)
-        at = _place(sql, _start(node)) if node is not None else "1:1"
-        shown = node.sql("athena").lower() if node is not None else table[1]
-        return QueryError(
-            f"COLUMN_NOT_FOUND: line {at}: Column '{shown}' cannot be resolved or requester is not authorized to access "
-            "requested resources"
-        )
-    function = re.search(r"(?:Scalar |Aggregate |Table |Macro )?Function with name \"?(\w+)\"? does not exist", message)
-    if function:
-        name = function[1].lower()
-        position = sql.lower().find(name + "(")
-        return QueryError(
-            f"FUNCTION_NOT_FOUND: line {_place(sql, max(0, position))}: Function '{name}' not registered (locally; the "
-            "function may exist on Athena)"
-        )
-    ambiguous = re.search(r'Ambiguous reference to column name "([^"]+)"', message)
-    if ambiguous and tree is not None:
-        node = next((c for c in tree.find_all(exp.Column) if c.name.lower() == ambiguous[1].lower() and not c.table), None)
-        at = _place(sql, _start(node)) if node is not None else "1:1"
-        return QueryError(f"AMBIGUOUS_NAME: line {at}: Column '{ambiguous[1]}' is ambiguous")
-    first = message.splitlines()[0]
-    kind, _, rest = first.partition(": ")
-    if "must appear in the GROUP BY clause" in first:
-        return QueryError(f"EXPRESSION_NOT_AGGREGATE: line 1:1: {rest}")
-    if kind == "Conversion Error":
-        return QueryError(f"INVALID_CAST_ARGUMENT: {rest}")
-    if "Binder" in kind:
-        return QueryError(f"TYPE_MISMATCH: line 1:1: {rest}")
-    return QueryError(f"GENERIC_USER_ERROR: {first}")
+            yield [printed(value, column.type) for value, column in zip(row, columns, strict=True)]
 
 
 # Functions of Trino that DuckDB lacks under that name.

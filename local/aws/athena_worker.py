@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from local.aws.athena_sql import Catalog, QueryError, Result, Table, execute, parse
+from local.aws.athena_sql import Catalog, Result, Table, execute, parse
+from local.aws.athena_words import QueryError, translate_error
 
 
 def storage_options() -> dict[str, str]:
@@ -44,7 +45,11 @@ def open_delta(table: Table) -> tuple[Any, int]:
     actions = delta.get_add_actions(flatten=True)
     size = int(sum(n or 0 for n in actions.column("size_bytes").to_pylist()))
     features = set(delta.protocol().reader_features or ())
-    if "deletionVectors" in features or "columnMapping" in features or delta.protocol().min_reader_version == 2:
+    if (
+        "deletionVectors" in features
+        or "columnMapping" in features
+        or delta.protocol().min_reader_version == 2
+    ):
         # the pyarrow reader knows neither deletion vectors nor mapped columns, DataFusion's does
         import pyarrow as pa
 
@@ -56,24 +61,35 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """Run one query; rows go to `rows` (JSON lines) and `csv` (Athena's result file) in the request's folder."""
     folder = Path(request["folder"])
     catalog: Catalog = {
-        db: {name: Table(db, name, t["location"], [tuple(c) for c in t["columns"]], t["delta"]) for name, t in tables.items()}
+        db: {
+            name: Table(db, name, t["location"], [tuple(c) for c in t["columns"]], t["delta"])
+            for name, t in tables.items()
+        }
         for db, tables in request["catalog"].items()
     }
     begun = time.monotonic()
     try:
-        result = execute(parse(request["sql"], request["parameters"]), catalog, request["database"], open_delta)
+        result = execute(
+            parse(request["sql"], request["parameters"]), catalog, request["database"], open_delta
+        )
         count = _write(result, folder)
     except QueryError as e:
         return {"error": str(e)}
     return {
-        "columns": [vars(c) for c in result.columns], "rows": count, "scanned": result.scanned, "header": result.header,
+        "columns": [vars(c) for c in result.columns],
+        "rows": count,
+        "scanned": result.scanned,
+        "header": result.header,
         "millis": int((time.monotonic() - begun) * 1000),
     }
 
 
 def _write(result: Result, folder: Path) -> int:
     count = 0
-    with open(folder / "rows.jsonl", "w", encoding="utf-8") as rows, open(folder / "result", "w", encoding="utf-8") as out:
+    with (
+        open(folder / "rows.jsonl", "w", encoding="utf-8") as rows,
+        open(folder / "result", "w", encoding="utf-8") as out,
+    ):
         if result.header:
             out.write(_csv([c.name for c in result.columns]))
         for row in result.rows:
@@ -97,9 +113,8 @@ def main() -> None:
             import duckdb
 
             if isinstance(e, duckdb.Error):
-                from local.aws.athena_sql import translate_error
-
-                answer = {"error": str(translate_error(parse(request["sql"], request["parameters"]), e))}
+                tree = parse(request["sql"], request["parameters"]).tree
+                answer = {"error": str(translate_error(request["sql"], tree, e))}
             else:
                 import traceback
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from moto.core.exceptions import ServiceException
-from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 
 from local.aws import emr_process
 from local.aws.emr_launch import Launcher
@@ -34,14 +33,32 @@ DEFAULT_TIMEOUT_MINUTES = 720
 DEFAULT_GRACE_SECONDS = 5.0
 CREATED_BY = "arn:aws:iam::{account}:user/local"
 APPLICATION_SETTINGS = (
-    "initialCapacity", "maximumCapacity", "autoStartConfiguration", "autoStopConfiguration", "networkConfiguration",
-    "architecture", "imageConfiguration", "workerTypeSpecifications", "runtimeConfiguration",
-    "monitoringConfiguration", "diskEncryptionConfiguration", "interactiveConfiguration", "schedulerConfiguration",
-    "identityCenterConfiguration", "jobLevelCostAllocationConfiguration",
+    "initialCapacity",
+    "maximumCapacity",
+    "autoStartConfiguration",
+    "autoStopConfiguration",
+    "networkConfiguration",
+    "architecture",
+    "imageConfiguration",
+    "workerTypeSpecifications",
+    "runtimeConfiguration",
+    "monitoringConfiguration",
+    "diskEncryptionConfiguration",
+    "interactiveConfiguration",
+    "schedulerConfiguration",
+    "identityCenterConfiguration",
+    "jobLevelCostAllocationConfiguration",
 )
 JOB_PARAMETERS = (
-    "executionRoleArn", "executionIamPolicy", "jobDriver", "configurationOverrides", "tags",
-    "executionTimeoutMinutes", "name", "mode", "retryPolicy",
+    "executionRoleArn",
+    "executionIamPolicy",
+    "jobDriver",
+    "configurationOverrides",
+    "tags",
+    "executionTimeoutMinutes",
+    "name",
+    "mode",
+    "retryPolicy",
 )
 STOPPED = "The local EMR Serverless stopped while the job was running."
 Record = dict[str, Any]
@@ -75,8 +92,14 @@ class EmrServerless:
     """The service: records, a first-come-first-served queue, and one thread for each running job."""
 
     def __init__(
-        self, root: Path, objects: Objects, jars: Path, stack_env: Callable[[], dict[str, str]],
-        endpoint: Callable[[], str], concurrency: int = 2, minute_seconds: float = 60.0,
+        self,
+        root: Path,
+        objects: Objects,
+        jars: Path,
+        stack_env: Callable[[], dict[str, str]],
+        endpoint: Callable[[], str],
+        concurrency: int = 2,
+        minute_seconds: float = 60.0,
     ):
         self.root = root
         self.objects = objects
@@ -138,7 +161,7 @@ class EmrServerless:
             self._save(job)
 
     def _folder(self, job: Record) -> Path:
-        return self.root / "jobs" / job["id"] / f"attempt-{max(1, len(job['attempts']))}"
+        return self.root / "jobs" / str(job["id"]) / f"attempt-{max(1, len(job['attempts']))}"
 
     # -- applications --------------------------------------------------------------------------------------
 
@@ -156,15 +179,25 @@ class EmrServerless:
             for known in self._applications.values():
                 if token and known["clientToken"] == token and known["state"] != "TERMINATED":
                     if (known.get("name"), known["releaseLabel"]) != (params.get("name"), label):
-                        raise ConflictException("An application with this client token and other parameters exists")
+                        raise ConflictException(
+                            "An application with this client token and other parameters exists"
+                        )
                     return known
             id_, now = _random_id(), time.time()
             app: Record = {
-                "applicationId": id_, "name": params.get("name"), "releaseLabel": label,
-                "type": kind.capitalize(), "clientToken": token, "state": "CREATED", "stateDetails": "",
+                "applicationId": id_,
+                "name": params.get("name"),
+                "releaseLabel": label,
+                "type": kind.capitalize(),
+                "clientToken": token,
+                "state": "CREATED",
+                "stateDetails": "",
                 "arn": f"arn:aws:emr-serverless:{region}:{account}:/applications/{id_}",
-                "createdAt": now, "updatedAt": now, "tags": params.get("tags") or {},
-                "architecture": "X86_64", "autoStartConfiguration": {"enabled": True},
+                "createdAt": now,
+                "updatedAt": now,
+                "tags": params.get("tags") or {},
+                "architecture": "X86_64",
+                "autoStartConfiguration": {"enabled": True},
                 "autoStopConfiguration": {"enabled": True, "idleTimeoutMinutes": 15},
             }
             app |= {k: params[k] for k in APPLICATION_SETTINGS if params.get(k) is not None}
@@ -217,7 +250,11 @@ class EmrServerless:
     def stop_application(self, id_: str) -> None:
         with self._lock:
             app = self._in_state(id_, ("STARTED", "STOPPED", "CREATED"))
-            active = [j["id"] for j in self._jobs.values() if j["applicationId"] == id_ and j["state"] not in TERMINAL]
+            active = [
+                j["id"]
+                for j in self._jobs.values()
+                if j["applicationId"] == id_ and j["state"] not in TERMINAL
+            ]
             if active:
                 raise ValidationException(f"Application {id_} has active job runs: {', '.join(active)}")
             self._move(app, "STOPPED")
@@ -258,7 +295,10 @@ class EmrServerless:
                         )
                     return known
             job = self._new_job(account, region, app, token, request)
-            if not (app.get("autoStartConfiguration") or {}).get("enabled", True) and app["state"] != "STARTED":
+            if (
+                not (app.get("autoStartConfiguration") or {}).get("enabled", True)
+                and app["state"] != "STARTED"
+            ):
                 raise ValidationException(f"Application {app_id} is not started and does not start by itself")
             if app["state"] != "STARTED":
                 self._move(app, "STARTED")
@@ -286,19 +326,33 @@ class EmrServerless:
             raise ValidationException("maxAttempts must be between 1 and 10")
         driver = (request.get("jobDriver") or {}).get("sparkSubmit")
         if not driver or not driver.get("entryPoint"):
-            raise ValidationException("jobDriver.sparkSubmit.entryPoint is required; Hive is not available locally")
+            raise ValidationException(
+                "jobDriver.sparkSubmit.entryPoint is required; Hive is not available locally"
+            )
         try:
             Submission.parse(driver)
         except ValueError as e:
             raise ValidationException(str(e)) from e
         id_, now = _random_id(), time.time()
         return {
-            "id": id_, "applicationId": app["applicationId"], "name": request.get("name"),
+            "id": id_,
+            "applicationId": app["applicationId"],
+            "name": request.get("name"),
             "arn": f"{app['arn'].replace(region, region)}/jobruns/{id_}",
-            "createdBy": CREATED_BY.format(account=account), "createdAt": now, "updatedAt": now,
-            "state": "SUBMITTED", "stateDetails": "", "releaseLabel": app["releaseLabel"], "type": app["type"],
-            "mode": mode, "executionTimeoutMinutes": minutes, "retryPolicy": retry, "clientToken": token,
-            "request": request, "tags": request.get("tags") or {}, "attempts": [],
+            "createdBy": CREATED_BY.format(account=account),
+            "createdAt": now,
+            "updatedAt": now,
+            "state": "SUBMITTED",
+            "stateDetails": "",
+            "releaseLabel": app["releaseLabel"],
+            "type": app["type"],
+            "mode": mode,
+            "executionTimeoutMinutes": minutes,
+            "retryPolicy": retry,
+            "clientToken": token,
+            "request": request,
+            "tags": request.get("tags") or {},
+            "attempts": [],
             "totalExecutionDurationSeconds": 0,
         }
 
@@ -320,7 +374,9 @@ class EmrServerless:
         with self._lock:
             job = self.job(app_id, id_)
             if job["state"] in TERMINAL:
-                raise ValidationException(f"Job run {id_} is in the terminal state {job['state']}; cannot cancel it")
+                raise ValidationException(
+                    f"Job run {id_} is in the terminal state {job['state']}; cannot cancel it"
+                )
             if job["state"] == "CANCELLING":
                 return
             self._cancel[id_] = DEFAULT_GRACE_SECONDS if grace is None else grace
@@ -367,8 +423,15 @@ class EmrServerless:
     def _begin_attempt(self, job: Record, number: int) -> None:
         with self._lock:
             now = time.time()
-            job["attempts"].append({"attempt": number, "createdAt": now, "updatedAt": now, "state": "PENDING",
-                                    "stateDetails": ""})
+            job["attempts"].append(
+                {
+                    "attempt": number,
+                    "createdAt": now,
+                    "updatedAt": now,
+                    "state": "PENDING",
+                    "stateDetails": "",
+                }
+            )
             shutil.rmtree(self._folder(job), ignore_errors=True)
             if job["state"] not in ("CANCELLING",):
                 self._change(job, "SCHEDULED")
@@ -401,7 +464,11 @@ class EmrServerless:
             attempt = Attempt(folder, argv, env)
             self._running[job["id"]] = attempt
             self._change(
-                job, "RUNNING", "", processGroup=attempt.process.pid, startedAt=job.get("startedAt", time.time())
+                job,
+                "RUNNING",
+                "",
+                processGroup=attempt.process.pid,
+                startedAt=job.get("startedAt", time.time()),
             )
             return attempt
 
@@ -442,7 +509,12 @@ class EmrServerless:
             details = emr_process.failure_details(code, folder)
             if not last:
                 now = time.time()
-                job["attempts"][-1] |= {"state": "FAILED", "stateDetails": details, "updatedAt": now, "endedAt": now}
+                job["attempts"][-1] |= {
+                    "state": "FAILED",
+                    "stateDetails": details,
+                    "updatedAt": now,
+                    "endedAt": now,
+                }
                 job["state"] = "PENDING"
                 self._save(job)
                 return False
@@ -466,7 +538,9 @@ class EmrServerless:
         uri = (monitoring.get("s3MonitoringConfiguration") or {}).get("logUri")
         if uri:
             try:
-                emr_process.upload_logs(folder, uri, app["applicationId"], job["id"], len(job["attempts"]), self.objects)
+                emr_process.upload_logs(
+                    folder, uri, app["applicationId"], job["id"], len(job["attempts"]), self.objects
+                )
             except LocaliseError as e:
                 print(f"emr: logs of job run {job['id']} not written to {uri}: {e}", flush=True)
 
@@ -501,161 +575,3 @@ def _is_ours(group: int, job_id: str) -> bool:
         return f"{emr_process.JOB_RUN_ID}={job_id}".encode() in Path(f"/proc/{group}/environ").read_bytes()
     except OSError:
         return False
-
-
-# -- HTTP ----------------------------------------------------------------------------------------------------
-
-_service: EmrServerless | None = None
-
-
-def _view(job: Record) -> Record:
-    """A record as GetJobRun and the lists show it."""
-    attempt = job["attempts"][-1] if job["attempts"] else None
-    view = {k: job.get(k) for k in (
-        "applicationId", "name", "arn", "createdBy", "createdAt", "updatedAt", "state", "stateDetails", "releaseLabel",
-        "tags", "totalExecutionDurationSeconds", "executionTimeoutMinutes", "mode", "type", "startedAt", "endedAt",
-        "queuedDurationMilliseconds", "totalResourceUtilization", "billedResourceUtilization",
-    ) if job.get(k) is not None}
-    view |= {
-        "jobRunId": job["id"], "id": job["id"], "executionRole": job["request"]["executionRoleArn"],
-        "jobDriver": job["request"]["jobDriver"], "attempt": attempt["attempt"] if attempt else 1,
-        "attemptCreatedAt": attempt["createdAt"] if attempt else job["createdAt"],
-        "attemptUpdatedAt": attempt["updatedAt"] if attempt else job["updatedAt"],
-        "retryPolicy": {"maxAttempts": 1} | job["retryPolicy"],
-    }
-    if job["request"].get("configurationOverrides"):
-        view["configurationOverrides"] = job["request"]["configurationOverrides"]
-    return view
-
-
-class EmrServerlessResponse(BaseResponse):
-    """The operations of the service, spoken through moto's parser and serializer."""
-
-    def __init__(self) -> None:
-        super().__init__("emr-serverless")
-        self.automated_parameter_parsing = True
-
-    @property
-    def service(self) -> EmrServerless:
-        assert _service is not None, "install() comes first"
-        return _service
-
-    def create_application(self) -> ActionResult:
-        app = self.service.create_application(self.current_account, self.region, self.params)
-        return ActionResult({k: app[k] for k in ("applicationId", "name", "arn")})
-
-    def get_application(self) -> ActionResult:
-        return ActionResult({"application": self.service.application(self._get_param("applicationId"))})
-
-    def list_applications(self) -> ActionResult:
-        apps = [a | {"id": a["applicationId"]} for a in self.service.applications(self._get_param("states"))]
-        return self._page(apps, "applications")
-
-    def update_application(self) -> ActionResult:
-        return ActionResult(
-            {"application": self.service.update_application(self._get_param("applicationId"), self.params)}
-        )
-
-    def delete_application(self) -> ActionResult:
-        self.service.delete_application(self._get_param("applicationId"))
-        return EmptyResult()
-
-    def start_application(self) -> ActionResult:
-        self.service.start_application(self._get_param("applicationId"))
-        return EmptyResult()
-
-    def stop_application(self) -> ActionResult:
-        self.service.stop_application(self._get_param("applicationId"))
-        return EmptyResult()
-
-    def start_job_run(self) -> ActionResult:
-        params = json.loads(json.dumps(self.params))
-        job = self.service.start_job_run(self.current_account, self.region, self._get_param("applicationId"), params)
-        return ActionResult({"applicationId": job["applicationId"], "jobRunId": job["id"], "arn": job["arn"]})
-
-    def _job(self) -> Record:
-        return self.service.job(self._get_param("applicationId"), self._get_param("jobRunId"))
-
-    def get_job_run(self) -> ActionResult:
-        job = self._job()
-        view = _view(job)
-        wanted = self._get_param("attempt")
-        if wanted is not None:
-            attempt = next((a for a in job["attempts"] if a["attempt"] == int(wanted)), None)
-            if attempt is None:
-                raise ResourceNotFoundException(f"Attempt {wanted} of JobRun {job['id']} does not exist")
-            view |= {
-                "attempt": attempt["attempt"], "attemptCreatedAt": attempt["createdAt"],
-                "attemptUpdatedAt": attempt["updatedAt"], "state": attempt["state"],
-                "stateDetails": attempt["stateDetails"],
-            }
-        return ActionResult({"jobRun": view})
-
-    def cancel_job_run(self) -> ActionResult:
-        app_id, id_ = self._get_param("applicationId"), self._get_param("jobRunId")
-        grace = self._get_param("shutdownGracePeriodInSeconds")
-        self.service.cancel_job_run(app_id, id_, None if grace is None else float(grace))
-        return ActionResult({"applicationId": app_id, "jobRunId": id_})
-
-    def list_job_runs(self) -> ActionResult:
-        states, mode = self._get_param("states"), self._get_param("mode")
-        after, before = self._get_param("createdAtAfter"), self._get_param("createdAtBefore")
-        jobs = [
-            _view(job)
-            for job in self.service.jobs(self._get_param("applicationId"))
-            if (not states or job["state"] in states)
-            and (not mode or job["mode"] == mode)
-            and (not after or job["createdAt"] > after.timestamp())
-            and (not before or job["createdAt"] < before.timestamp())
-        ]
-        return self._page(jobs, "jobRuns")
-
-    def list_job_run_attempts(self) -> ActionResult:
-        job = self._job()
-        view = _view(job)
-        attempts = [view | a | {"jobCreatedAt": job["createdAt"]} for a in reversed(job["attempts"])]
-        return self._page(attempts, "jobRunAttempts")
-
-    def get_dashboard_for_job_run(self) -> ActionResult:
-        job = self._job()
-        raise ValidationException(f"JobRun {job['id']} has no dashboard: the Spark UI is off locally, see its logs")
-
-    def list_tags_for_resource(self) -> ActionResult:
-        return ActionResult({"tags": self.service.tagged(self._get_param("resourceArn"))["tags"]})
-
-    def tag_resource(self) -> ActionResult:
-        self.service.set_tags(self._get_param("resourceArn"), self._get_param("tags") or {}, [])
-        return EmptyResult()
-
-    def untag_resource(self) -> ActionResult:
-        self.service.set_tags(self._get_param("resourceArn"), {}, self._get_param("tagKeys") or [])
-        return EmptyResult()
-
-    def _page(self, items: list[Record], name: str) -> ActionResult:
-        """One page; the token is the number of items already shown."""
-        size = int(self._get_param("maxResults") or 50)
-        token = self._get_param("nextToken")
-        if not 1 <= size <= 50:
-            raise ValidationException("maxResults must be between 1 and 50")
-        if token is not None and not str(token).isdigit():
-            raise ValidationException("nextToken is invalid")
-        start = int(token or 0)
-        result: Record = {name: items[start : start + size]}
-        if start + size < len(items):
-            result["nextToken"] = str(start + size)
-        return ActionResult(result)
-
-
-def install(service: EmrServerless) -> None:
-    """Serve the real thing under moto's URLs (moto pretends that every job has succeeded, ignores clientToken and
-    refuses emr-spark-* labels)."""
-    global _service
-    _service = service
-    from moto.emrserverless import urls
-
-    base = "{0}/applications"
-    app, job = r"/(?P<applicationId>[^/]+)", r"/jobruns/(?P<jobRunId>[^/]+)"
-    paths = [base, base + app, base + app + "/start", base + app + "/stop", base + app + "/jobruns", base + app + job,
-             base + app + job + "/attempts", base + app + job + "/dashboard", r"{0}/tags/(?P<resourceArn>.+)"]
-    urls.url_paths.clear()
-    urls.url_paths.update({f"{path}$": EmrServerlessResponse.dispatch for path in paths})

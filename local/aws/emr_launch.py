@@ -26,7 +26,13 @@ from local.aws.emr_process import Submission
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 # The last one: class metadata of a Spark job passes the default threshold, a full collection for nothing.
-FAST_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xlog:disable", "-XX:MetaspaceSize=256m")
+FAST_OPTIONS = (
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Xlog:disable",
+    "-XX:MetaspaceSize=256m",
+)
 DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 SPARK_SCALA_VERSION = "2.13"
 
@@ -53,12 +59,15 @@ class Launcher:
         """The driver's command line, and the archive that this run is to write, if any."""
         confs = dict(submission.confs)
         memory = _option(submission.options, "--driver-memory") or confs.get("spark.driver.memory", "1g")
-        extra_path = _option(submission.options, "--driver-class-path") or confs.get("spark.driver.extraClassPath")
+        extra_path = _option(submission.options, "--driver-class-path") or confs.get(
+            "spark.driver.extraClassPath"
+        )
         user_options = " ".join(
             text
             for text in (
                 confs.get("spark.driver.defaultJavaOptions"),
-                _option(submission.options, "--driver-java-options") or confs.get("spark.driver.extraJavaOptions"),
+                _option(submission.options, "--driver-java-options")
+                or confs.get("spark.driver.extraJavaOptions"),
             )
             if text
         )
@@ -73,10 +82,20 @@ class Launcher:
             self.archives.mkdir(parents=True, exist_ok=True)
             sharing = [f"-XX:ArchiveClassesAtExit={_part(archive)}"]
         argv = [
-            local_jars.java_tool(), "-cp", os.pathsep.join([*([extra_path] if extra_path else []), *map(str, class_path)]),
-            f"-Xmx{memory}", *FAST_OPTIONS, *sharing, f"-Dlog4j2.configurationFile=file:{self._log4j}",
-            *self._module_options(), *shlex.split(user_options),
-            MAIN, "--properties-file", str(properties), *submission.options, submission.entry_point,
+            local_jars.java_tool(),
+            "-cp",
+            os.pathsep.join([*([extra_path] if extra_path else []), *map(str, class_path)]),
+            f"-Xmx{memory}",
+            *FAST_OPTIONS,
+            *sharing,
+            f"-Dlog4j2.configurationFile=file:{self._log4j}",
+            *self._module_options(),
+            *shlex.split(user_options),
+            MAIN,
+            "--properties-file",
+            str(properties),
+            *submission.options,
+            submission.entry_point,
             *submission.arguments,
         ]
         properties.write_text("".join(f"{k} {_escape(v)}\n" for k, v in confs.items()), encoding="utf-8")
@@ -114,12 +133,28 @@ class Launcher:
             if self._options is None:
                 spark_jars = local_jars.pyspark_jars()
                 answer = subprocess.run(
-                    [local_jars.java_tool(), "-Xmx128m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp",
-                     f"{spark_jars}/*", "org.apache.spark.launcher.Main", MAIN, "--master", "local", "none"],
-                    env={"PATH": os.environ.get("PATH", ""), "SPARK_HOME": str(spark_jars.parent),
-                         "SPARK_SCALA_VERSION": SPARK_SCALA_VERSION,
-                         **{k: os.environ[k] for k in ("JAVA_HOME",) if k in os.environ}},
-                    capture_output=True, check=True, timeout=120,
+                    [
+                        local_jars.java_tool(),
+                        "-Xmx128m",
+                        "-Xshare:auto",
+                        "-XX:TieredStopAtLevel=1",
+                        "-cp",
+                        f"{spark_jars}/*",
+                        "org.apache.spark.launcher.Main",
+                        MAIN,
+                        "--master",
+                        "local",
+                        "none",
+                    ],
+                    env={
+                        "PATH": os.environ.get("PATH", ""),
+                        "SPARK_HOME": str(spark_jars.parent),
+                        "SPARK_SCALA_VERSION": SPARK_SCALA_VERSION,
+                        **{k: os.environ[k] for k in ("JAVA_HOME",) if k in os.environ},
+                    },
+                    capture_output=True,
+                    check=True,
+                    timeout=120,
                 )
                 words = answer.stdout.decode().replace("\n", "\0").split("\0")
                 words = words[: words.index(MAIN)]

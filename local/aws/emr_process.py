@@ -20,14 +20,20 @@ from local import jars as local_jars
 
 # The Delta jars of EMR's own image; here the class path has them.
 IMAGE_JARS = ("/usr/share/aws/", "/usr/lib/spark/jars/")
-FILE_OPTIONS = {"--py-files": "spark.submit.pyFiles", "--files": "spark.files", "--jars": "spark.jars",
-                "--archives": "spark.archives"}
+FILE_OPTIONS = {
+    "--py-files": "spark.submit.pyFiles",
+    "--files": "spark.files",
+    "--jars": "spark.jars",
+    "--archives": "spark.archives",
+}
 FILE_CONFS = tuple(FILE_OPTIONS.values())
 FORBIDDEN_OPTIONS = ("--master", "--deploy-mode", "--properties-file", "--kill", "--status")
 JOB_RUN_ID = "LAKEHOUSE_EMR_JOB_RUN_ID"
 DRIVER_ENV = "spark.emr-serverless.driverEnv."
 TAIL_BYTES = 8000
-COMPLAINT = re.compile(r"^(Caused by: |Exception in thread |Traceback |(\w+\.)*\w*(Error|Exception)\b)|\bERROR\b")
+COMPLAINT = re.compile(
+    r"^(Caused by: |Exception in thread |Traceback |(\w+\.)*\w*(Error|Exception)\b)|\bERROR\b"
+)
 
 
 class Objects(Protocol):
@@ -87,8 +93,9 @@ class Submission:
                 raise ValueError(f"sparkSubmitParameters: {name} is not allowed, EMR Serverless sets it")
             else:
                 options += [name, value]
-        return Submission(driver["entryPoint"], [str(a) for a in driver.get("entryPointArguments") or []],
-                          confs, options)
+        return Submission(
+            driver["entryPoint"], [str(a) for a in driver.get("entryPointArguments") or []], confs, options
+        )
 
 
 def image_confs(endpoint: str) -> dict[str, str]:
@@ -124,7 +131,9 @@ def localise(uri: str, folder: Path, objects: Objects, jars: Path) -> str:
         name = bare.rsplit("/", 1)[-1]
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / name
-        here = next((j for j in (jars / part / name for part in ("kafka", "spark", "s3a")) if j.is_file()), None)
+        here = next(
+            (j for j in (jars / part / name for part in ("kafka", "spark", "s3a")) if j.is_file()), None
+        )
         if name.endswith(".jar") and here is not None:
             if not target.exists():
                 target.symlink_to(here)
@@ -150,7 +159,12 @@ class Attempt:
         self.folder = folder
         with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
             self.process = subprocess.Popen(
-                argv, cwd=folder / "work", env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                argv,
+                cwd=folder / "work",
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
                 start_new_session=True,
             )
 
@@ -204,9 +218,7 @@ def prepare(
     return driver_environment(stack_env, driver_env, folder)
 
 
-def driver_environment(
-    stack_env: dict[str, str], driver_env: dict[str, str], folder: Path
-) -> dict[str, str]:
+def driver_environment(stack_env: dict[str, str], driver_env: dict[str, str], folder: Path) -> dict[str, str]:
     env = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "JAVA_HOME", "TZ", "USER") if k in os.environ}
     env |= stack_env
     env |= {

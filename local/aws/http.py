@@ -67,7 +67,9 @@ class _Connection(socketserver.StreamRequestHandler):
             return
         except BadRequest as e:
             body = str(e).encode()
-            self._send("400 Bad Request", [("Content-Length", str(len(body)))], [body], head=False, close=True)
+            self._send(
+                "400 Bad Request", [("Content-Length", str(len(body)))], [body], head=False, close=True
+            )
 
     def _line(self) -> bytes:
         line = self.rfile.readline(MAX_LINE)
@@ -167,10 +169,14 @@ class _Connection(socketserver.StreamRequestHandler):
         except ConnectionError:
             raise
         except Exception:
-            sys.stderr.write(f"500 on {environ['REQUEST_METHOD']} {environ['REQUEST_URI'].partition('?')[0]}\n")
+            sys.stderr.write(
+                f"500 on {environ['REQUEST_METHOD']} {environ['REQUEST_URI'].partition('?')[0]}\n"
+            )
             traceback.print_exc()
             message = b"internal error of the local AWS, see its log"
-            self._send("500 Internal Server Error", [("Content-Length", str(len(message)))], [message], head, close)
+            self._send(
+                "500 Internal Server Error", [("Content-Length", str(len(message)))], [message], head, close
+            )
 
     def _send(
         self, status: str, headers: list[tuple[str, str]], body: Iterable[bytes], head: bool, close: bool

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY
 from moto.core.utils import iso_8601_datetime_without_milliseconds_s3, rfc_1123_datetime
 from moto.s3 import models as s3_models
@@ -37,26 +37,51 @@ MAX_KEYS = 1000
 # Harmless in any request: the SDKs name the operation.
 IGNORED_PARAMETERS = {"x-id"}
 LIST_PARAMETERS = {
-    "list-type", "prefix", "delimiter", "max-keys", "start-after", "continuation-token", "encoding-type",
-    "fetch-owner", "marker",
+    "list-type",
+    "prefix",
+    "delimiter",
+    "max-keys",
+    "start-after",
+    "continuation-token",
+    "encoding-type",
+    "fetch-owner",
+    "marker",
 }
 LISTING = {"list-type", "prefix", "delimiter", "max-keys", "marker", "start-after", "continuation-token"}
 # Requests with one of these need moto.
 SPECIAL_HEADERS = (
-    "HTTP_ORIGIN", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_X_AMZ_COPY_SOURCE", "HTTP_X_AMZ_TAGGING",
-    "HTTP_X_AMZ_ACL", "HTTP_X_AMZ_OBJECT_LOCK_MODE", "HTTP_X_AMZ_OBJECT_LOCK_LEGAL_HOLD",
-    "HTTP_X_AMZ_OBJECT_LOCK_RETAIN_UNTIL_DATE", "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION", "HTTP_X_AMZ_GRANT_READ",
-    "HTTP_X_AMZ_GRANT_FULL_CONTROL", "HTTP_X_AMZ_GRANT_READ_ACP", "HTTP_X_AMZ_GRANT_WRITE_ACP",
-    "HTTP_X_AMZ_WEBSITE_REDIRECT_LOCATION", "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION_CUSTOMER_ALGORITHM",
+    "HTTP_ORIGIN",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_UNMODIFIED_SINCE",
+    "HTTP_X_AMZ_COPY_SOURCE",
+    "HTTP_X_AMZ_TAGGING",
+    "HTTP_X_AMZ_ACL",
+    "HTTP_X_AMZ_OBJECT_LOCK_MODE",
+    "HTTP_X_AMZ_OBJECT_LOCK_LEGAL_HOLD",
+    "HTTP_X_AMZ_OBJECT_LOCK_RETAIN_UNTIL_DATE",
+    "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION",
+    "HTTP_X_AMZ_GRANT_READ",
+    "HTTP_X_AMZ_GRANT_FULL_CONTROL",
+    "HTTP_X_AMZ_GRANT_READ_ACP",
+    "HTTP_X_AMZ_GRANT_WRITE_ACP",
+    "HTTP_X_AMZ_WEBSITE_REDIRECT_LOCATION",
+    "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION_CUSTOMER_ALGORITHM",
 )
 CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
     "crc32": lambda data: zlib.crc32(data).to_bytes(4, "big"),
     "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
     "sha256": lambda data: hashlib.sha256(data).digest(),
 }
-REASONS = {200: "200 OK", 204: "204 No Content", 206: "206 Partial Content", 304: "304 Not Modified",
-           400: "400 Bad Request", 404: "404 Not Found", 412: "412 Precondition Failed",
-           416: "416 Requested Range Not Satisfiable"}
+REASONS = {
+    200: "200 OK",
+    204: "204 No Content",
+    206: "206 Partial Content",
+    304: "304 Not Modified",
+    400: "400 Bad Request",
+    404: "404 Not Found",
+    412: "412 Precondition Failed",
+    416: "416 Requested Range Not Satisfiable",
+}
 
 
 class Refused(Exception):
@@ -97,7 +122,9 @@ class FastS3:
         start_response(status, headers)
         return body
 
-    def _answer(self, environ: dict[str, Any], bucket: Any, key: str, parameters: dict[str, str]) -> Answer | None:
+    def _answer(
+        self, environ: dict[str, Any], bucket: Any, key: str, parameters: dict[str, str]
+    ) -> Answer | None:
         method = environ["REQUEST_METHOD"]
         if key:
             if parameters:
@@ -121,14 +148,26 @@ class FastS3:
         key = bucket.keys.get(name)
         if key is None:
             raise Refused(404, "NoSuchKey", "The specified key does not exist.")
-        if type(key) is not DiskKey or key.storage_class in ARCHIVE_STORAGE_CLASSES or key._expiry or key.encryption \
-                or key.website_redirect_location or key.lock_mode or key.lock_legal_status:
+        if (
+            type(key) is not DiskKey
+            or key.storage_class in ARCHIVE_STORAGE_CLASSES
+            or key._expiry
+            or key.encryption
+            or key.website_redirect_location
+            or key.lock_mode
+            or key.lock_legal_status
+        ):
             return None
         if_match, if_none_match = environ.get("HTTP_IF_MATCH"), environ.get("HTTP_IF_NONE_MATCH")
         if if_match and if_match.strip('"') not in ("*", key._etag):
-            raise Refused(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
-        headers = [("ETag", key.etag), ("Last-Modified", rfc_1123_datetime(key.last_modified)),
-                   ("Accept-Ranges", "bytes")]
+            raise Refused(
+                412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold"
+            )
+        headers = [
+            ("ETag", key.etag),
+            ("Last-Modified", rfc_1123_datetime(key.last_modified)),
+            ("Accept-Ranges", "bytes"),
+        ]
         if key.version_id != "null":
             headers.append(("x-amz-version-id", key.version_id))
         if if_none_match and if_none_match.strip('"') in ("*", key._etag):
@@ -138,7 +177,11 @@ class FastS3:
         wanted = _range(environ.get("HTTP_RANGE"), size)
         if wanted is None:
             start, length, status = 0, size, 200
-            if environ.get("HTTP_X_AMZ_CHECKSUM_MODE") == "ENABLED" and key.checksum_algorithm and key.checksum_value:
+            if (
+                environ.get("HTTP_X_AMZ_CHECKSUM_MODE") == "ENABLED"
+                and key.checksum_algorithm
+                and key.checksum_value
+            ):
                 value = key.checksum_value
                 if key.checksum_type == "COMPOSITE":
                     value = f"{value}-{key.checksum_parts}"
@@ -183,7 +226,9 @@ class FastS3:
                 raise Refused(
                     412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold"
                 )
-            key = backend.put_object(bucket.name, name, data, checksum_value=checksum, disable_notification=True)
+            key = backend.put_object(
+                bucket.name, name, data, checksum_value=checksum, disable_notification=True
+            )
             key.set_metadata(metadata_from_headers(_headers(environ)))
             key.set_acl(bucket.acl)
             if algorithm:
@@ -213,7 +258,7 @@ class FastS3:
         environ["wsgi.input"] = io.BytesIO(data)
         environ["CONTENT_LENGTH"] = str(len(data))
         try:
-            root = ElementTree.fromstring(data)  # noqa: S314 - loopback clients of this machine
+            root = ElementTree.fromstring(data)
         except ElementTree.ParseError as e:
             raise Refused(400, "MalformedXML", "The XML you provided was not well-formed") from e
         names, quiet = [], False
@@ -255,7 +300,9 @@ def read_body(environ: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
     if length:
         data = stream.read(int(length)) if int(length) else b""
         if len(data) != int(length):
-            raise Refused(400, "IncompleteBody", "You did not provide the number of bytes specified by Content-Length")
+            raise Refused(
+                400, "IncompleteBody", "You did not provide the number of bytes specified by Content-Length"
+            )
     elif environ.get("wsgi.input_terminated"):
         data = stream.read()
     else:
@@ -295,14 +342,24 @@ def _verify(environ: dict[str, Any], data: bytes, trailers: dict[str, str]) -> t
     md5 = environ.get("HTTP_CONTENT_MD5")
     if md5 and base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode() != md5:
         raise Refused(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
-    given = {k[len("HTTP_X_AMZ_CHECKSUM_") :].lower(): v for k, v in environ.items() if k.startswith("HTTP_X_AMZ_CHECKSUM_")}
-    given |= {k.removeprefix("x-amz-checksum-"): v for k, v in trailers.items() if k.startswith("x-amz-checksum-")}
+    given = {
+        k[len("HTTP_X_AMZ_CHECKSUM_") :].lower(): v
+        for k, v in environ.items()
+        if k.startswith("HTTP_X_AMZ_CHECKSUM_")
+    }
+    given |= {
+        k.removeprefix("x-amz-checksum-"): v for k, v in trailers.items() if k.startswith("x-amz-checksum-")
+    }
     for algorithm in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256"):
         value = given.get(algorithm)
         if value:
             compute = CHECKSUMS.get(algorithm)
             if compute is not None and base64.b64encode(compute(data)).decode() != value:
-                raise Refused(400, "BadDigest", f"The {algorithm.upper()} you specified did not match the calculated checksum.")
+                raise Refused(
+                    400,
+                    "BadDigest",
+                    f"The {algorithm.upper()} you specified did not match the calculated checksum.",
+                )
             return algorithm, value
     return None, None
 
@@ -310,7 +367,9 @@ def _verify(environ: dict[str, Any], data: bytes, trailers: dict[str, str]) -> t
 def _headers(environ: dict[str, Any]) -> dict[str, str]:
     spelt = environ.get(PRESERVED_HEADER_NAMES_ENVIRON_KEY) or {}
     headers = {
-        (spelt.get(k) or k[5:].replace("_", "-")).lower(): v for k, v in environ.items() if k.startswith("HTTP_")
+        (spelt.get(k) or k[5:].replace("_", "-")).lower(): v
+        for k, v in environ.items()
+        if k.startswith("HTTP_")
     }
     if environ.get("CONTENT_TYPE"):
         headers["Content-Type"] = environ["CONTENT_TYPE"]
@@ -357,7 +416,11 @@ def _list(bucket: Any, parameters: dict[str, str]) -> Answer:
     limit = min(int(parameters.get("max-keys") or MAX_KEYS), MAX_KEYS)
     token = parameters.get("continuation-token")
     try:
-        after = bytes.fromhex(token).decode() if token else parameters.get("start-after" if second else "marker", "")
+        after = (
+            bytes.fromhex(token).decode()
+            if token
+            else parameters.get("start-after" if second else "marker", "")
+        )
     except ValueError as e:
         raise Refused(400, "InvalidArgument", "The continuation token provided is incorrect") from e
     found, more, last = bucket.keys.page(prefix, delimiter, after, limit)
@@ -410,11 +473,14 @@ def _xml(text: str) -> Answer:
 
 
 def _error(refusal: Refused, bucket: str, key: str, head: bool) -> Answer:
-    body = b"" if head else (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
-        f"<Key>{escape(key)}</Key><BucketName>{escape(bucket)}</BucketName><RequestId>local</RequestId></Error>"
-    ).encode()
+    body = (
+        b""
+        if head
+        else (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
+            f"<Key>{escape(key)}</Key><BucketName>{escape(bucket)}</BucketName><RequestId>local</RequestId></Error>"
+        ).encode()
+    )
     headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
     return REASONS[refusal.status], headers, [body]
-

@@ -10,7 +10,6 @@ laptop needs; they are not fsynced, so a power cut can cost the last seconds.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sqlite3
 import threading
@@ -66,24 +65,12 @@ class Store:
     def write_blob(self, data: bytes) -> str:
         blob = uuid.uuid4().hex
         path = self.path(blob)
-        try:
-            handle = open(path, "wb", buffering=0)
-        except FileNotFoundError:
-            path.parent.mkdir(exist_ok=True)
-            handle = open(path, "wb", buffering=0)
-        with handle:
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "wb", buffering=0) as handle:
             view = memoryview(data)
             while view:
                 view = view[handle.write(view) :]
         return blob
-
-    def link_blob(self, blob: str) -> str:
-        """A second name for the same bytes (blobs are never written again), so that a copy costs nothing."""
-        copy = uuid.uuid4().hex
-        path = self.path(copy)
-        path.parent.mkdir(exist_ok=True)
-        os.link(self.path(blob), path)
-        return copy
 
     def discard(self, blob: str) -> None:
         now = time.monotonic()
@@ -133,7 +120,9 @@ class Store:
             if keys or uploads or buckets:
                 self._flush(keys, uploads, buckets)
 
-    def _flush(self, keys: Iterable[tuple[str, str]], uploads: Iterable[tuple[str, str]], buckets: bool) -> None:
+    def _flush(
+        self, keys: Iterable[tuple[str, str]], uploads: Iterable[tuple[str, str]], buckets: bool
+    ) -> None:
         with self._db_lock:
             self._db.execute("BEGIN")
             try:
@@ -189,7 +178,9 @@ class Store:
         count = 0
         for name, account, record in self._db.execute("SELECT name, account, record FROM buckets").fetchall():
             state, tags = pickle.loads(record)
-            bucket = s3_models.FakeBucket(name=name, account_id=account, region_name=state["region_name"])
+            bucket: Any = s3_models.FakeBucket(  # type: ignore[abstract]
+                name=name, account_id=account, region_name=state["region_name"]
+            )
             bucket.__dict__.update(state)
             backend = s3_models.s3_backends[account][bucket.partition]
             backend.buckets[name] = bucket
@@ -197,7 +188,9 @@ class Store:
                 backend.tagger.tag_resource(bucket.arn, backend.tagger.convert_dict_to_tags_input(tags))
             self._bucket_rows[name] = record
             versions: dict[str, list[Any]] = {}
-            rows = self._db.execute("SELECT key, record FROM versions WHERE bucket = ? ORDER BY key, seq", (name,))
+            rows = self._db.execute(
+                "SELECT key, record FROM versions WHERE bucket = ? ORDER BY key, seq", (name,)
+            )
             for key, row in rows:
                 version = _load_version(row, backend)
                 versions.setdefault(key, []).append(version)
@@ -255,7 +248,7 @@ class DiskKey(s3_models.FakeKey):
         super().__init__(*args, **kwargs)
         del self._value_buffer
         if self.multipart is not None:
-            self.multipart = CompletedUpload(self.multipart)
+            self.multipart = CompletedUpload(self.multipart)  # type: ignore[assignment]
 
     @property
     def value(self) -> bytes:
@@ -401,7 +394,9 @@ class IndexedKeys(_VersionedKeyStore):
 def _dump_version(version: Any) -> bytes:
     if isinstance(version, DiskKey):
         backend = s3_models.s3_backends[version.account_id][version.partition]
-        return pickle.dumps(("key", version.__getstate__(), backend.tagger.get_tag_dict_for_resource(version.arn)))
+        return pickle.dumps(
+            ("key", version.__getstate__(), backend.tagger.get_tag_dict_for_resource(version.arn))
+        )
     over_marker = isinstance(version.key, s3_models.FakeDeleteMarker)
     return pickle.dumps(("marker", version.name, version.last_modified, version.version_id, over_marker))
 
@@ -429,7 +424,7 @@ def install(root: Path) -> Store:
     # Both modules make keys and ask isinstance by this name.
     s3_models.FakeKey = DiskKey  # type: ignore[misc]
     s3_models.DiskKey = DiskKey  # type: ignore[attr-defined]  # where pickle looks for it
-    s3_responses.FakeKey = DiskKey  # type: ignore[misc]
+    s3_responses.FakeKey = DiskKey  # type: ignore[attr-defined]
     _patch_buckets()
     _patch_backend(_store)
     _patch_responses(_store)
@@ -452,7 +447,12 @@ def _patch_backend(disk: Store) -> None:
     backend = s3_models.S3Backend
 
     def list_objects(
-        self: Any, bucket: Any, prefix: str | None, delimiter: str | None, marker: str | None, max_keys: int | None
+        self: Any,
+        bucket: Any,
+        prefix: str | None,
+        delimiter: str | None,
+        marker: str | None,
+        max_keys: int | None,
     ) -> Any:
         # moto walks and sorts the whole bucket for every page.
         found, more, last = bucket.keys.page(prefix or "", delimiter, marker or "", max_keys)
@@ -507,7 +507,12 @@ def _patch_backend(disk: Store) -> None:
 
     backend.delete_object = delete  # type: ignore[method-assign]
 
-    for name in ("create_multipart_upload", "upload_part", "complete_multipart_upload", "abort_multipart_upload"):
+    for name in (
+        "create_multipart_upload",
+        "upload_part",
+        "complete_multipart_upload",
+        "abort_multipart_upload",
+    ):
         _patch_upload(backend, name, disk)
 
 

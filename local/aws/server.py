@@ -109,10 +109,10 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "false")
     os.environ.setdefault("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
 
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from local.aws import athena, emr, http, s3_http, s3_store
+    from local.aws import athena, emr, emr_api, http, s3_http, s3_store
     from local.aws import state as kept
 
     state.mkdir(parents=True, exist_ok=True)
@@ -134,13 +134,18 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     endpoint = f"http://127.0.0.1:{server.port}"
     jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(REPO / ".local" / "jars")))
     jobs = emr.EmrServerless(
-        state / "emr", BucketObjects(DEFAULT_ACCOUNT_ID), jars, stack_environment(state, endpoint), lambda: endpoint,
+        state / "emr",
+        BucketObjects(DEFAULT_ACCOUNT_ID),
+        jars,
+        stack_environment(state, endpoint),
+        lambda: endpoint,
         concurrency=int(environ.get("LAKEHOUSE_EMR_CONCURRENCY", "2")),
         minute_seconds=float(environ.get("LAKEHOUSE_EMR_MINUTE_SECONDS", "60")),
     )
-    emr.install(jobs)
+    emr_api.install(jobs)
     queries = athena.Athena(
-        state / "athena", BucketObjects(DEFAULT_ACCOUNT_ID),
+        state / "athena",
+        BucketObjects(DEFAULT_ACCOUNT_ID),
         lambda: dict(os.environ) | {"PYTHONPATH": str(REPO)} | stack_environment(state, endpoint)(),
     )
     athena.install(queries)

@@ -46,13 +46,15 @@ class Keeper:
         loaded = []
         for path in sorted(self.root.glob("*.pickle")):
             try:
-                version, regions = pickle.loads(path.read_bytes())  # noqa: S301 - written by this program
+                version, regions = pickle.loads(path.read_bytes())
                 if version != _version():
                     raise ValueError(f"written by moto {version}, this is {_version()}")
             except Exception as e:
                 aside = path.with_suffix(f".unreadable-{int(time.time())}")
                 path.replace(aside)
-                _log(f"state of {path.stem} cannot be read ({e}); set aside as {aside}, the service starts empty")
+                _log(
+                    f"state of {path.stem} cannot be read ({e}); set aside as {aside}, the service starts empty"
+                )
                 continue
             all_accounts = backends.get_backend(path.stem)  # type: ignore[call-overload]
             for (account, region), backend in regions.items():
@@ -72,7 +74,7 @@ class Keeper:
                 return
             part = self.root / f".{service}.part"
             part.write_bytes(data)
-            os.replace(part, self._file(service))  # noqa: PTH105
+            os.replace(part, self._file(service))
             self._digests[service] = digest
 
     def save_all(self) -> None:

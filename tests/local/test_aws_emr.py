@@ -35,7 +35,9 @@ class Emr:
     application: str
     count: int = 0
 
-    def start(self, body: str, *arguments: str, parameters: str = "", token: str | None = None, **more: Any) -> str:
+    def start(
+        self, body: str, *arguments: str, parameters: str = "", token: str | None = None, **more: Any
+    ) -> str:
         self.count += 1
         key = f"jobs/job{self.count}.py"
         self.s3.put_object(Bucket="code", Key=key, Body=body.encode())
@@ -44,13 +46,18 @@ class Emr:
             driver["sparkSubmitParameters"] = parameters
         return str(
             self.client.start_job_run(
-                applicationId=self.application, executionRoleArn=ROLE, clientToken=token or f"token-{self.count}",
-                jobDriver={"sparkSubmit": driver}, **more,
+                applicationId=self.application,
+                executionRoleArn=ROLE,
+                clientToken=token or f"token-{self.count}",
+                jobDriver={"sparkSubmit": driver},
+                **more,
             )["jobRunId"]
         )
 
     def get(self, run: str, **more: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.get_job_run(applicationId=self.application, jobRunId=run, **more)["jobRun"]
+        found: dict[str, Any] = self.client.get_job_run(applicationId=self.application, jobRunId=run, **more)[
+            "jobRun"
+        ]
         return found
 
     def wait(self, run: str, *states: str, seconds: float = 90) -> dict[str, Any]:
@@ -68,7 +75,9 @@ class Emr:
         return gzip.decompress(self.s3.get_object(Bucket="code", Key=key)["Body"].read()).decode()
 
 
-LOGS: dict[str, Any] = {"monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": "s3://code/logs/"}}}
+LOGS: dict[str, Any] = {
+    "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": "s3://code/logs/"}}
+}
 
 
 def application(aws: Aws, s3: Any) -> Emr:
@@ -98,8 +107,13 @@ def emr(server: Server) -> Emr:
 def test_an_application_has_the_states_of_aws(emr: Emr) -> None:
     client = emr.client
     made = client.create_application(
-        name="b", releaseLabel="emr-spark-8.2.0", type="SPARK", clientToken="b", architecture="ARM64",
-        maximumCapacity={"cpu": "16 vCPU", "memory": "64 GB"}, tags={"k": "v"},
+        name="b",
+        releaseLabel="emr-spark-8.2.0",
+        type="SPARK",
+        clientToken="b",
+        architecture="ARM64",
+        maximumCapacity={"cpu": "16 vCPU", "memory": "64 GB"},
+        tags={"k": "v"},
     )
     id_ = made["applicationId"]
     found = client.get_application(applicationId=id_)["application"]
@@ -110,7 +124,9 @@ def test_an_application_has_the_states_of_aws(emr: Emr) -> None:
         client.delete_application(applicationId=id_)
     assert error.value.response["Error"]["Code"] == "ValidationException"
     client.stop_application(applicationId=id_)
-    updated = client.update_application(applicationId=id_, clientToken="u", maximumCapacity={"cpu": "8 vCPU", "memory": "32 GB"})
+    updated = client.update_application(
+        applicationId=id_, clientToken="u", maximumCapacity={"cpu": "8 vCPU", "memory": "32 GB"}
+    )
     assert updated["application"]["maximumCapacity"]["cpu"] == "8 vCPU"
     client.delete_application(applicationId=id_)
     assert client.get_application(applicationId=id_)["application"]["state"] == "TERMINATED"
@@ -139,8 +155,14 @@ def test_what_does_not_exist_is_not_found(emr: Emr) -> None:
 
 
 def test_a_job_that_ends_well(emr: Emr) -> None:
-    run = emr.start("import sys; print('hello', *sys.argv[1:])", "a", "b c", name="greeting", tags={"t": "1"},
-                    configurationOverrides=LOGS)
+    run = emr.start(
+        "import sys; print('hello', *sys.argv[1:])",
+        "a",
+        "b c",
+        name="greeting",
+        tags={"t": "1"},
+        configurationOverrides=LOGS,
+    )
     done = emr.wait(run)
     assert (done["state"], done["name"], done["attempt"], done["mode"]) == ("SUCCESS", "greeting", 1, "BATCH")
     assert done["executionTimeoutMinutes"] == 720
@@ -155,14 +177,18 @@ def test_a_job_that_fails_says_its_exit_code_and_last_words(emr: Emr) -> None:
     run = emr.start("import sys; print('ValueError: no such table', file=sys.stderr); sys.exit(11)")
     done = emr.wait(run)
     assert done["state"] == "FAILED"
-    assert done["stateDetails"].startswith("Job failed, please check complete logs in configured logging destination. ")
+    assert done["stateDetails"].startswith(
+        "Job failed, please check complete logs in configured logging destination. "
+    )
     assert "ExitCode: 11" in done["stateDetails"]
     assert "ValueError: no such table" in done["stateDetails"]
 
 
 def test_a_missing_entry_point_fails_the_job(emr: Emr) -> None:
     run = emr.client.start_job_run(
-        applicationId=emr.application, executionRoleArn=ROLE, clientToken="missing",
+        applicationId=emr.application,
+        executionRoleArn=ROLE,
+        clientToken="missing",
         jobDriver={"sparkSubmit": {"entryPoint": "s3://code/jobs/no-such.py"}},
     )["jobRunId"]
     done = emr.wait(run)
@@ -181,11 +207,20 @@ def test_confs_files_and_environment_reach_the_driver(emr: Emr) -> None:
         body,
         parameters="--py-files s3://code/lib/a.zip --conf spark.x=from-parameters --conf 'spark.y=a b' "
         "--conf spark.emr-serverless.driverEnv.RUN=r1",
-        configurationOverrides=LOGS | {"applicationConfiguration": [
-            {"classification": "spark-defaults", "properties": {
-                "spark.x": "from-overrides", "spark.z": "z", "spark.files": "s3://code/files/x.csv",
-                "spark.jars": "/usr/share/aws/delta/lib/delta-spark.jar",
-            }}]},
+        configurationOverrides=LOGS
+        | {
+            "applicationConfiguration": [
+                {
+                    "classification": "spark-defaults",
+                    "properties": {
+                        "spark.x": "from-overrides",
+                        "spark.z": "z",
+                        "spark.files": "s3://code/files/x.csv",
+                        "spark.jars": "/usr/share/aws/delta/lib/delta-spark.jar",
+                    },
+                }
+            ]
+        },
     )
     assert emr.wait(run)["state"] == "SUCCESS", emr.output(run, "stderr")
     text = emr.output(run)
@@ -199,7 +234,9 @@ def test_confs_files_and_environment_reach_the_driver(emr: Emr) -> None:
 
 
 @pytest.mark.parametrize(
-    "parameters", ["--master yarn", "--conf nonsense", "stray", "--jars"], ids=["master", "conf", "stray", "no-value"]
+    "parameters",
+    ["--master yarn", "--conf nonsense", "stray", "--jars"],
+    ids=["master", "conf", "stray", "no-value"],
 )
 def test_parameters_that_cannot_be_are_refused(emr: Emr, parameters: str) -> None:
     with pytest.raises(ClientError, match="ValidationException"):
@@ -208,7 +245,10 @@ def test_parameters_that_cannot_be_are_refused(emr: Emr, parameters: str) -> Non
 
 def test_the_same_token_and_parameters_start_one_job(emr: Emr) -> None:
     request: dict[str, Any] = {
-        "applicationId": emr.application, "executionRoleArn": ROLE, "clientToken": "once", "name": "n",
+        "applicationId": emr.application,
+        "executionRoleArn": ROLE,
+        "clientToken": "once",
+        "name": "n",
         "jobDriver": {"sparkSubmit": {"entryPoint": "s3://code/jobs/once.py"}},
     }
     emr.s3.put_object(Bucket="code", Key="jobs/once.py", Body=b"")
@@ -235,7 +275,10 @@ def gone(pid: int) -> bool:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
-        if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z":
+        if (
+            Path(f"/proc/{pid}/stat").exists()
+            and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+        ):
             return True
         time.sleep(0.05)
     return False
@@ -260,7 +303,9 @@ def test_cancelling_ends_the_whole_process_group(emr: Emr, tmp_path: Path) -> No
 
 
 def test_a_job_that_ignores_sigterm_is_killed_after_its_grace(emr: Emr, tmp_path: Path) -> None:
-    run = emr.start("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + GRANDCHILD, str(tmp_path / "pid"))
+    run = emr.start(
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + GRANDCHILD, str(tmp_path / "pid")
+    )
     started_child(tmp_path / "pid")
     emr.client.cancel_job_run(applicationId=emr.application, jobRunId=run, shutdownGracePeriodInSeconds=1)
     assert emr.wait(run, "CANCELLING", "CANCELLED")["state"] == "CANCELLING"
@@ -276,8 +321,10 @@ def test_a_job_beyond_its_timeout_is_cancelled(emr: Emr) -> None:
 
 
 def test_a_failed_attempt_is_tried_again(emr: Emr, tmp_path: Path) -> None:
-    body = "import pathlib, sys\np = pathlib.Path(sys.argv[1]); n = len(p.read_text()) if p.exists() else 0\n" \
-           "p.write_text('x' * (n + 1)); sys.exit(20 if n < 2 else 0)"
+    body = (
+        "import pathlib, sys\np = pathlib.Path(sys.argv[1]); n = len(p.read_text()) if p.exists() else 0\n"
+        "p.write_text('x' * (n + 1)); sys.exit(20 if n < 2 else 0)"
+    )
     run = emr.start(body, str(tmp_path / "n"), retryPolicy={"maxAttempts": 5})
     done = emr.wait(run)
     assert (done["state"], done["attempt"]) == ("SUCCESS", 3)
