@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -157,7 +158,9 @@ def _ensure_database(glue: GlueClient, name: str, location: str) -> None:
 
 
 def _register(glue: GlueClient, database: str, table: str, location: str) -> Registration:
-    delta = DeltaTable(location)
+    # delta-rs takes the endpoint from the environment as boto3 does, but not plain HTTP, unless told to.
+    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    delta = DeltaTable(location, storage_options={"allow_http": "true"} if is_plain else {})
     schema = json.loads(delta.schema().to_json())
     name = table.split(".")[1]
     wanted = table_input(name, location, schema, delta.metadata().description or "")
