@@ -25,8 +25,6 @@ from moto.athena.responses import AthenaResponse
 from moto.core.exceptions import JsonRESTError
 from moto.glue.models import glue_backends
 
-from local.aws import athena_sql
-from local.aws.athena_words import QueryError
 from local.aws.emr import write_json
 from local.aws.emr_process import LocaliseError, Objects
 
@@ -119,6 +117,10 @@ class Athena:
     # -- calls ---------------------------------------------------------------------------------------------
 
     def start(self, account: str, region: str, params: Record) -> str:
+        # sqlglot takes half a second to import: not before there is a query
+        from local.aws.athena_sql import parse
+        from local.aws.athena_words import QueryError
+
         sql = params.get("QueryString") or ""
         name = params.get("WorkGroup") or "primary"
         group = athena_backends[account][region].get_work_group(name)
@@ -135,7 +137,7 @@ class Athena:
                 "configuration setting or as an API input."
             )
         try:
-            statement = athena_sql.parse(sql, params.get("ExecutionParameters"))
+            statement = parse(sql, params.get("ExecutionParameters"))
         except QueryError as e:
             raise InvalidRequest(str(e), "MALFORMED_QUERY") from e
         token = params.get("ClientRequestToken")
@@ -454,8 +456,9 @@ class LocalAthenaResponse(AthenaResponse):
 
     def list_table_metadata(self) -> str:
         database = self._database(self._get_param("DatabaseName"))
-        wanted = self._get_param("Expression")
-        matches = athena_sql.glob(wanted)
+        from local.aws.athena_sql import glob
+
+        matches = glob(self._get_param("Expression"))
         return self._page(
             [_table(t) for n, t in sorted(database.tables.items()) if matches(n)], "TableMetadataList"
         )
