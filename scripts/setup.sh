@@ -42,32 +42,44 @@ jdk_version() {
   command -v "${bin}java" >/dev/null && "${bin}javac" -version 2>&1 | sed -nE 's/^javac ([0-9]+).*/\1/p'
 }
 
+# A container without package lists knows neither; 17 is in most releases, 21 where it is gone.
+apt_package() {
+  if ! apt-cache show openjdk-17-jdk-headless >/dev/null 2>&1 &&
+    apt-cache show openjdk-21-jdk-headless >/dev/null 2>&1; then
+    echo openjdk-21-jdk-headless
+  else
+    echo openjdk-17-jdk-headless
+  fi
+}
+
+apt_install_jdk() {
+  local sudo=
+  if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
+  if [ -n "$sudo" ] && ! $sudo true 2>/dev/null; then return 1; fi
+  echo "setup: no JDK 17 or 21; installing one with apt (about 200 MB) …"
+  {
+    $sudo apt-get update &&
+      $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$(apt_package)"
+  } >>"$log" 2>&1 || echo "setup: apt could not; its words are in $log" >&2
+}
+
 jdk() {
-  local found package command
+  local found command
   found=$(jdk_version || true)
   case $found in 17 | 21) return ;; esac
   [ -z "${JAVA_HOME:-}" ] ||
-    fail "JAVA_HOME is $JAVA_HOME, which holds ${found:+JDK $found}${found:-no JDK}; Spark 4.1 runs on 17 or 21. Unset it or correct it."
+    fail "JAVA_HOME is $JAVA_HOME, which holds ${found:+JDK }${found:-no JDK}; Spark 4.1 runs on 17 or 21.
+  Correct it, or unset it and run this again."
   if command -v apt-get >/dev/null; then
-    package=openjdk-17-jdk-headless
-    apt-cache show $package >/dev/null 2>&1 || package=openjdk-21-jdk-headless
-    command="apt-get install -y --no-install-recommends $package"
-    if [ "${SETUP_INSTALL_JDK:-yes}" != no ]; then
-      local sudo=
-      if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
-      if [ -z "$sudo" ] || sudo -n true 2>/dev/null; then
-        echo "setup: no JDK 17 or 21; installing one with apt (about 200 MB) …"
-        { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive $command; } >>"$log" 2>&1 || true
-        found=$(jdk_version || true)
-        case $found in 17 | 21) return ;; esac
-        echo "setup: apt could not; its words are in $log" >&2
-      fi
+    if [ "${SETUP_INSTALL_JDK:-yes}" != no ] && apt_install_jdk; then
+      found=$(jdk_version || true)
+      case $found in 17 | 21) return ;; esac
     fi
-    command="sudo $command"
+    command="sudo apt-get install -y --no-install-recommends $(apt_package)"
   elif command -v brew >/dev/null; then
     command="brew install openjdk@17 && export JAVA_HOME=\$(brew --prefix openjdk@17)/libexec/openjdk.jdk/Contents/Home"
   else
-    command="sudo dnf install -y java-17-openjdk-devel"
+    command="sudo dnf install -y java-17-openjdk-devel   (or what your system calls a JDK 17 or 21)"
   fi
   fail "Spark 4.1 needs a JDK 17 or 21${found:+, found $found}. Type this, then run it again:
   $command"
