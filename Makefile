@@ -68,7 +68,7 @@ test: lint ## Everything that must pass (ARGS="-k orders" for a part)
 
 .PHONY: lint
 lint: setup ## ruff (format and rules), mypy --strict on src/
-	@$(VENV)/bin/ruff format --check --quiet . || { echo "not formatted: make format" >&2; exit 1; }
+	@$(VENV)/bin/ruff format --check --quiet --output-format concise . || { echo "not formatted: make format" >&2; exit 1; }
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary
 
