@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from local import airflow_run, report, sources_seed, stack
@@ -52,7 +53,10 @@ def sample_data(out: Path, *arguments: str) -> None:
     if (out / "manifest.json").exists():
         say(f"{_short(out)} is there already")
         return
-    subprocess.run([sys.executable, "-m", "local.sample_data", "--out", str(out), *arguments], cwd=REPO, check=True)
+    # Until today, so that what the freshness rules look at is fresh.
+    until = datetime.now(UTC).date().isoformat()
+    command = [sys.executable, "-m", "local.sample_data", "--out", str(out), "--until", until, *arguments]
+    subprocess.run(command, cwd=REPO, check=True)
 
 
 def state_for(data_dir: Path | None) -> Path:

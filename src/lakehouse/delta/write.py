@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 
-from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.delta.conflicts import CONFLICTS
 from lakehouse.delta.read import Commit, commit_tagged
 from lakehouse.errors import CommitConflict, LedgerImbalance
 
@@ -22,7 +22,7 @@ def _commit(spark: SparkSession, uri: str, tag: str) -> Iterator[None]:
     spark.conf.set(_USER_METADATA, tag)
     try:
         yield
-    except DeltaConcurrentModificationException as error:
+    except CONFLICTS as error:
         raise CommitConflict(
             f"{uri}: another writer committed first; nothing of this write is visible ({type(error).__name__})",
             hint="retry; if it repeats, look for the other writer with `DESCRIBE HISTORY`",

@@ -24,6 +24,7 @@ from lakehouse.contracts.spark import schema
 from lakehouse.delta.read import TableHead, has_same_files, head, read
 from lakehouse.delta.write import empty, merge, restore
 from lakehouse.errors import LedgerImbalance, NotCertified
+from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import InputVersion, LedgerCounts, TableOutcome
 from lakehouse.quality import verdicts
@@ -169,6 +170,9 @@ def _rewind(job: Job, name: str, live: TableHead, certified: Certification) -> T
         job.outcome.notes.append(
             f"{name}: version {live.version} was never certified; restored version {certified.version}"
         )
+        # RESTORE takes columns and properties back as well.
+        apply_contracts(job.spark, job.settings, [contracts.load(name)])
+        return head(job.spark, uri)
     return live if commit is None else TableHead(live.table_id, commit.version)
 
 
