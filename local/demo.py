@@ -41,7 +41,9 @@ class Clock:
 
     def lines(self) -> list[str]:
         total = sum(seconds for _, seconds in self.steps)
-        return [f"  {name:<44}{seconds:6.0f} s" for name, seconds in self.steps] + [f"  {'in all':<44}{total:6.0f} s"]
+        return [f"  {name:<44}{seconds:6.0f} s" for name, seconds in self.steps] + [
+            f"  {'in all':<44}{total:6.0f} s"
+        ]
 
 
 def say(line: str) -> None:

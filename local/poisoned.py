@@ -1,4 +1,4 @@
-"""`make demo-poisoned`: the same day with bad data, three times; what stops, what it says, and how the next day recovers.
+"""`make demo-poisoned`: the same day with bad data, three times, and how the next day recovers.
 
 A small lake of its own. A clean first day fills it; then three attempts at the second day, each spoilt in another
 way; then the second day as it should have been. Gold is compared before and after each.
@@ -15,7 +15,7 @@ from local.demo import Clock, run_day, sample_data, say
 from local.query import ask
 from local.stack import REPO, Stack
 
-SIZE = ("--orders", "4000", "--contacts", "800", "--accounts", "300", "--leads", "100", "--kafka", "200", "--shipments", "100")
+SIZE = ("--orders", "4000", "--contacts", "800", "--accounts", "300", "--leads", "100", "--kafka", "200")
 GOLD = ("dim_customers", "dim_fx", "fact_orders")
 
 
@@ -29,7 +29,9 @@ class Poison:
 
 
 POISONS = (
-    Poison("shares", "rejected rows above their allowed share: orders with negative amounts", "dq_check_bronze"),
+    Poison(
+        "shares", "rejected rows above their allowed share: orders with negative amounts", "dq_check_bronze"
+    ),
     Poison("set_rule", "a broken set rule: the same orders over and over", "dq_check_bronze"),
     Poison("missing_column", "a column is gone: ORDERS without AMOUNT", "ingest_snowflake_orders"),
 )
@@ -77,14 +79,20 @@ def poisoned() -> int:
             print(report.failure(result))
             stopped = [task.task_id for task in result.failed]
             if stopped != [poison.stops_at]:
-                problems.append(f"{poison.kind}: stopped at {stopped or 'nothing'}, expected {poison.stops_at}")
+                problems.append(
+                    f"{poison.kind}: stopped at {stopped or 'nothing'}, expected {poison.stops_at}"
+                )
             if gold(running) != before:
                 problems.append(f"{poison.kind}: Gold changed")
             else:
-                say(f"Gold is as it was: {before['fact_orders'][0]} orders of publication {before['fact_orders'][1]}")
+                say(
+                    f"Gold is as it was: {before['fact_orders'][0]} orders of publication {before['fact_orders'][1]}"
+                )
             sources_seed.withdraw(bad, running)
 
-    with clock.step("Day 2 as it should have been: the source is corrected, the next run takes it up by itself"):
+    with clock.step(
+        "Day 2 as it should have been: the source is corrected, the next run takes it up by itself"
+    ):
         sample_data(data / "day2", *SIZE, "--day", "2")
         print(sources_seed.load(data / "day2", running), flush=True)
         result = run_day(running)
@@ -105,7 +113,8 @@ def poisoned() -> int:
     if problems:
         print("\nNot as it should be:\n  " + "\n  ".join(problems), file=sys.stderr)
         return 1
-    print("\nThree bad days, each stopped where it had to be; Gold never moved; the clean day took up the rest.")
+    print(
+        "\nThree bad days, each stopped where it had to be; Gold never moved; the clean day took up the rest."
+    )
     print("`make demo` makes the sample's lake the current one again.")
     return 0
-

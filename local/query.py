@@ -52,7 +52,10 @@ def ask(stack: Stack, sql: str, database: str = "lakehouse_gold", timeout: float
         rows += [[cell.get("VarCharValue") for cell in row["Data"]] for row in page["ResultSet"]["Rows"]]
     statistics = execution["Statistics"]
     return Answer(
-        columns, rows[1:], statistics.get("DataScannedInBytes", 0), statistics.get("TotalExecutionTimeInMillis", 0)
+        columns,
+        rows[1:],
+        statistics.get("DataScannedInBytes", 0),
+        statistics.get("TotalExecutionTimeInMillis", 0),
     )
 
 
@@ -60,7 +63,10 @@ def as_table(answer: Answer) -> str:
     """Columns side by side, numbers as they came; NULL is shown as an empty cell."""
     lines = [answer.columns, *[[cell or "" for cell in row] for row in answer.rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(answer.columns))]
-    printed = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    printed = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
     printed.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(printed)
 
@@ -77,14 +83,22 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if arguments.format == "json":
-        print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], ensure_ascii=False, indent=1))
+        print(
+            json.dumps(
+                [dict(zip(answer.columns, row, strict=True)) for row in answer.rows],
+                ensure_ascii=False,
+                indent=1,
+            )
+        )
     elif arguments.format == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.columns)
         writer.writerows(answer.rows)
     else:
         print(as_table(answer))
-        print(f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned)")
+        print(
+            f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned)"
+        )
     return 0
 
 

@@ -39,7 +39,17 @@ QUESTIONS = (
         """,
     ),
 )
-_HOPS = ("read", "generated", "inserted", "updated", "unchanged", "quarantined", "duplicates", "superseded", "conflicts")
+_HOPS = (
+    "read",
+    "generated",
+    "inserted",
+    "updated",
+    "unchanged",
+    "quarantined",
+    "duplicates",
+    "superseded",
+    "conflicts",
+)
 
 
 def outcomes(stack: Stack, run_id: str | None) -> list[dict[str, Any]]:
@@ -61,7 +71,12 @@ def ledger(found: list[dict[str, Any]]) -> str:
     for outcome in found:
         for table in outcome["tables"]:
             if table["ledger"] is not None:
-                lines.append([table["table"], *(f"{table['ledger'][name]:,}" if table["ledger"][name] else "-" for name in _HOPS)])
+                lines.append(
+                    [
+                        table["table"],
+                        *(f"{table['ledger'][name]:,}" if table["ledger"][name] else "-" for name in _HOPS),
+                    ]
+                )
     return "\nRows per hop (read + generated = all that follows)\n" + _columns(lines)
 
 
@@ -79,7 +94,9 @@ def verdicts(stack: Stack, found: list[dict[str, Any]]) -> str:
                 if verdict["outcome"] != "failed"
                 else "nothing"
             )
-            lines.append([verdict["table"], verdict["outcome"], certified, f"{passed} of {len(verdict['rules'])} hold"])
+            lines.append(
+                [verdict["table"], verdict["outcome"], certified, f"{passed} of {len(verdict['rules'])} hold"]
+            )
     notes = [f"  {note}" for outcome in found if outcome["verdicts"] for note in outcome["notes"]]
     return "\n".join(["\nVerdicts", _columns(lines), *notes])
 
@@ -88,7 +105,9 @@ def answers(stack: Stack) -> str:
     """Three business questions and their answers."""
     parts = []
     for title, sql in QUESTIONS:
-        parts.append(f"\n  {title}\n" + "\n".join(f"    {line}" for line in as_table(ask(stack, sql)).splitlines()))
+        parts.append(
+            f"\n  {title}\n" + "\n".join(f"    {line}" for line in as_table(ask(stack, sql)).splitlines())
+        )
     return "\n".join(parts)
 
 
@@ -110,7 +129,10 @@ def failure(result: RunResult) -> str:
     lines = [f"\n{result.dag_id} stopped."]
     for task in result.failed:
         if task.failure is not None:
-            lines += [f"{task.task_id}: {task.failure.code}: {task.failure.message}", f"What to do: {task.failure.hint}"]
+            lines += [
+                f"{task.task_id}: {task.failure.code}: {task.failure.message}",
+                f"What to do: {task.failure.hint}",
+            ]
         lines.append(f"Log: {task.log}")
     unrun = [task.task_id for task in result.tasks if not task.ran]
     if unrun:
@@ -122,7 +144,8 @@ def _columns(lines: list[list[str]]) -> str:
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     text = [lines[0], ["-" * width for width in widths], *lines[1:]]
     return "\n".join(
-        "  " + "  ".join(
+        "  "
+        + "  ".join(
             cell.ljust(width) if index == 0 or not _is_number(cell) else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()

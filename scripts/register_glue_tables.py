@@ -7,7 +7,9 @@ from lakehouse.cli import Job, main
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--db", choices=[*LAYERS, "all"], default="all", help="layer to register (default: all)")
+    parser.add_argument(
+        "--db", choices=[*LAYERS, "all"], default="all", help="layer to register (default: all)"
+    )
 
 
 def register_tables(job: Job) -> None:

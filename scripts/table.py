@@ -23,13 +23,16 @@ def describe(name: str) -> list[str]:
         f"grain      {contract.grain}",
         f"key        {', '.join(contract.key)}",
         f"partition  {', '.join(contract.partition_by) or '-'}    zorder  {', '.join(contract.zorder_by) or '-'}",
-        f"retention  {contract.retention.deleted_files_days} days of deleted files, {contract.retention.log_days} of log",
+        f"retention  {contract.retention.deleted_files_days} days of deleted files, "
+        f"{contract.retention.log_days} of log",
         "",
         "columns",
     ]
     for column in contract.columns:
         null = "not null" if column.required else "        "
-        lines.append(f"  {column.name:<22} {column.type:<15} {null}  {column.classification:<9} {column.description}")
+        lines.append(
+            f"  {column.name:<22} {column.type:<15} {null}  {column.classification:<9} {column.description}"
+        )
     lines += ["", "rules"]
     lines += [f"  {rule.name:<34} {rule.severity:<9} {rule.message}" for rule in contract.rules]
     lines += ["", "files"]
@@ -51,16 +54,23 @@ def last_verdict(name: str, config: str) -> list[str]:
         return ["last verdict  none"]
     last = known[-1]
     lines = [
-        f"last verdict  {last.outcome} at {last.created_at:%Y-%m-%d %H:%M:%S} UTC, version {last.version}, run {last.run_id}"
+        f"last verdict  {last.outcome} at {last.created_at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"version {last.version}, run {last.run_id}"
     ]
-    lines += [f"  {rule.name}: observed {rule.observed}, expected {rule.expected}" for rule in last.rules if not rule.passed]
+    lines += [
+        f"  {rule.name}: observed {rule.observed}, expected {rule.expected}"
+        for rule in last.rules
+        if not rule.passed
+    ]
     return lines
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/table.py", description=__doc__)
     parser.add_argument("table", help="dotted name, e.g. silver.orders")
-    parser.add_argument("--config", default=os.environ.get("LAKEHOUSE_CONFIG"), help="default: $LAKEHOUSE_CONFIG")
+    parser.add_argument(
+        "--config", default=os.environ.get("LAKEHOUSE_CONFIG"), help="default: $LAKEHOUSE_CONFIG"
+    )
     arguments = parser.parse_args()
     try:
         print("\n".join(describe(arguments.table)))

@@ -51,7 +51,14 @@ def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
         "spark.driver.extraClassPath": os.pathsep.join(map(str, class_path)),
         "spark.jars": "",
         "spark.driver.memory": "2g",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j_file} -Dderby.system.home={state}",
+        "spark.driver.extraJavaOptions": " ".join(
+            # Tests run many small plans once: the second compiler costs more than it gives.
+            [
+                "-XX:TieredStopAtLevel=1",
+                f"-Dlog4j2.configurationFile={log4j_file}",
+                f"-Dderby.system.home={state}",
+            ]
+        ),
         "spark.sql.warehouse.dir": str(state / "warehouse"),
         "spark.hadoop.hadoop.tmp.dir": str(state / "hadoop"),
         "spark.hadoop.fs.s3a.buffer.dir": str(state / "hadoop"),

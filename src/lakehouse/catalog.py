@@ -83,7 +83,9 @@ def glue_type(delta_type: str | Mapping[str, Any]) -> str:
 def discover(settings: Settings, layer: Layer) -> list[str]:
     """Names of the Delta tables of a layer: the folders that hold a ``_delta_log``."""
     bucket, prefix = store.split(f"{settings.lake_uri}/{layer}/")
-    pages = store.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    pages = (
+        store.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    )
     folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
     found = []
     for folder in folders:
@@ -104,7 +106,9 @@ def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration
         _ensure_database(glue, database, f"{settings.lake_uri}/{layer}")
         for name in discover(settings, layer):
             try:
-                results.append(_register(glue, database, f"{layer}.{name}", settings.table_uri(f"{layer}.{name}")))
+                results.append(
+                    _register(glue, database, f"{layer}.{name}", settings.table_uri(f"{layer}.{name}"))
+                )
             except CatalogConflict as conflict:
                 conflicts.append(conflict.message)
     if conflicts:

@@ -117,12 +117,16 @@ class LandingWriter:
 
     def write_arrow(self, table: pa.Table) -> int:
         """Append an Arrow table as one Parquet part. Returns its rows."""
-        position = pa.array([f"{len(self._files):05d}:{line:09d}" for line in range(1, table.num_rows + 1)], pa.string())
+        position = pa.array(
+            [f"{len(self._files):05d}:{line:09d}" for line in range(1, table.num_rows + 1)], pa.string()
+        )
         self._fields.update(dict.fromkeys(table.column_names, table.num_rows))
         name = self._next_name("parquet")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, name)
-            pq.write_table(table.append_column(POSITION, position), path, coerce_timestamps="us", compression="zstd")
+            pq.write_table(
+                table.append_column(POSITION, position), path, coerce_timestamps="us", compression="zstd"
+            )
             self._upload(path, "parquet", table.num_rows)
         return int(table.num_rows)
 
@@ -174,7 +178,11 @@ class LandingWriter:
         store.upload(f"{self._uri}/{path.name}", str(path))
         self._files.append(
             LandedFile(
-                name=path.name, format=format, rows=rows, bytes=len(body), sha256=hashlib.sha256(body).hexdigest()
+                name=path.name,
+                format=format,
+                rows=rows,
+                bytes=len(body),
+                sha256=hashlib.sha256(body).hexdigest(),
             )
         )
         self._rows += rows or 0

@@ -29,7 +29,9 @@ def split(uri: str) -> tuple[str, str]:
 @functools.cache
 def client() -> S3Client:
     """One S3 client a process; endpoint, Region and credentials come from the environment as boto3 reads them."""
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16))
+    return boto3.client(
+        "s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
+    )
 
 
 def get(uri: str) -> bytes | None:

@@ -35,7 +35,8 @@ def head(spark: SparkSession, uri: str) -> TableHead:
     found = log_head(spark, uri)
     if found is None:
         raise NotCertified(
-            f"received no Delta table at {uri}, expected one", hint="run apply_contracts, which creates every table"
+            f"received no Delta table at {uri}, expected one",
+            hint="run apply_contracts, which creates every table",
         )
     return TableHead(table_id=found.table_id, version=found.version)
 
@@ -44,7 +45,9 @@ def commit_tagged(spark: SparkSession, uri: str, tag: str) -> Commit | None:
     """The newest of the last 50 commits that carries ``tag`` as its user metadata: right after a write, our own."""
     history = DeltaTable.forPath(spark, uri).history(50).select("version", "operationMetrics", "userMetadata")
     row = history.where(history.userMetadata == tag).orderBy("version", ascending=False).head()
-    return None if row is None else Commit(version=row["version"], metrics=dict(row["operationMetrics"] or {}))
+    return (
+        None if row is None else Commit(version=row["version"], metrics=dict(row["operationMetrics"] or {}))
+    )
 
 
 def read(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:

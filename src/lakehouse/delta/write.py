@@ -34,7 +34,9 @@ def _commit(spark: SparkSession, uri: str, tag: str) -> Iterator[None]:
 def _own(spark: SparkSession, uri: str, tag: str) -> Commit:
     commit = commit_tagged(spark, uri, tag)
     if commit is None:
-        raise LedgerImbalance(f"{uri}: the commit tagged {tag!r} is not in the table's history", hint="rerun the task")
+        raise LedgerImbalance(
+            f"{uri}: the commit tagged {tag!r} is not in the table's history", hint="rerun the task"
+        )
     return commit
 
 

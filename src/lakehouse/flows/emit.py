@@ -21,7 +21,10 @@ def emit(job: Job) -> None:
     for table, rows in (("ops.row_ledger", ledger), ("ops.job_runs", runs)):
         frame = job.spark.createDataFrame(rows, schema(contracts.load(table)))
         replace_where(
-            frame, job.settings.table_uri(table), f"run_id = '{job.run_id}'", f"{job.run_id}/{job.name}/{table}"
+            frame,
+            job.settings.table_uri(table),
+            f"run_id = '{job.run_id}'",
+            f"{job.run_id}/{job.name}/{table}",
         )
     problem = metrics.send(job.settings, metrics.metrics_of(outcomes, job.settings.environment))
     if problem is not None:

@@ -62,7 +62,9 @@ class _Judged:
 
 def options(parser: argparse.ArgumentParser) -> None:
     """The gates' own argument."""
-    parser.add_argument("--table", action="append", help="a table of the layer, dotted or bare (default: all)")
+    parser.add_argument(
+        "--table", action="append", help="a table of the layer, dotted or bare (default: all)"
+    )
 
 
 def check_bronze(job: Job) -> None:
@@ -166,7 +168,7 @@ def facts_of(table: TableOutcome) -> RunFacts:
         read=ledger.read,
         inserted=ledger.inserted,
         quarantined=ledger.quarantined,
-        repeated=table.facts.get("repeated"),
+        duplicates=ledger.duplicates,
         rules=table.rules,
     )
 
@@ -195,13 +197,21 @@ def _bronze(
     stored = read(spark, settings.table_uri(name), live.version)
     frame = stored.where((F.col("ingest_date") == manifest.landed_at.date()) & (F.col("_run_id") == run_id))
     counts = metrics.measure(frame, contract, _reference(spark, settings))
-    measures = metrics.bronze(contract, facts_of(report), counts, run_time(run_id))
+    facts = facts_of(report)
+    batch = _landed(spark, settings, contract, manifest)
+    repeated = {
+        rule.name: metrics.surplus(batch(), rule.columns)
+        for rule in contract.set_rules
+        if rule.kind == "duplicates"
+        and metrics.repeated_bound(rule, facts, counts) > (rule.max_share or 0.0) * facts.read
+    }
+    measures = metrics.bronze(contract, replace(facts, repeated=repeated), counts, run_time(run_id))
     results = gx.decide(contract, measures)
 
     def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
         known = {each.name: each for each in contract.rules}.get(rule.name)
         if isinstance(known, SetRule) and known.kind == "duplicates":
-            return _landed_repeats(spark, settings, contract, manifest, known)
+            return _repeats(batch(), contract, known)
         found: tuple[dict[str, str], ...] = ()
         if isinstance(known, RowRule) or (known is not None and known.kind == "rejected"):
             which = rule.name if isinstance(known, RowRule) else None
@@ -395,14 +405,18 @@ def _repeats(frame: DataFrame, contract: Contract, rule: SetRule) -> tuple[dict[
     return tuple({str(name): str(value) for name, value in row.asDict().items()} for row in found)
 
 
-def _landed_repeats(
-    spark: SparkSession, settings: Settings, contract: Contract, manifest: Manifest, rule: SetRule
-) -> tuple[dict[str, str], ...]:
-    """Keys that a batch brought more than once; Bronze keeps only one row of the same payload."""
-    from lakehouse.flows.landed import read_landed
+def _landed(
+    spark: SparkSession, settings: Settings, contract: Contract, manifest: Manifest
+) -> Callable[[], DataFrame]:
+    """The good rows of a batch as it landed: Bronze keeps only one of those with the same key and payload."""
 
-    split = rules.split(read_landed(spark, settings, manifest), contract)
-    return _repeats(split.where(F.size(rules.BROKEN) == 0), contract, rule)
+    def load() -> DataFrame:
+        from lakehouse.flows.landed import read_landed
+
+        split = rules.split(read_landed(spark, settings, manifest), contract)
+        return split.where(F.size(rules.BROKEN) == 0)
+
+    return load
 
 
 def _notes(verdict: Verdict) -> list[str]:

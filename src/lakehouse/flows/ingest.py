@@ -21,7 +21,7 @@ from lakehouse import contracts
 from lakehouse.cli import Job
 from lakehouse.contracts import Contract
 from lakehouse.delta.read import head, read
-from lakehouse.delta.write import replace_run, replace_where
+from lakehouse.delta.write import replace_run
 from lakehouse.errors import LedgerImbalance
 from lakehouse.flows.landed import read_landed
 from lakehouse.landing import POSITION, Manifest
@@ -70,7 +70,7 @@ def ingest(job: Job, source: str) -> None:
             load.require_contract()
         for load in loads:
             job.outcome.tables.append(load.write())
-            job.outcome.notes.extend(load.manifest.notes)
+            job.outcome.notes.extend((*load.manifest.notes, *load.surprises()))
     finally:
         for load in loads:
             load.release()
@@ -108,7 +108,9 @@ class _Load:
         job, name = self._job, self.contract.name
         stats = self._counts.asDict()
         rejected = self._rows.where(F.col("_class") == "quarantined")
-        quarantine.replace_open(job.spark, job.settings, rejected, self.contract, self.manifest, stats["class:quarantined"])
+        quarantine.replace_open(
+            job.spark, job.settings, rejected, self.contract, self.manifest, stats["class:quarantined"]
+        )
         business = [F.col(column.name) for column in self.contract.columns]
         commit = replace_run(
             self._rows.where(F.col("_class") == "inserted").select(*business),
@@ -119,7 +121,9 @@ class _Load:
         )
         written = commit.metric("numOutputRows")
         if written != stats["class:inserted"]:
-            raise LedgerImbalance(f"{name}: wrote {written} rows, expected {stats['class:inserted']}", hint="rerun the task")
+            raise LedgerImbalance(
+                f"{name}: wrote {written} rows, expected {stats['class:inserted']}", hint="rerun the task"
+            )
         ledger = Ledger(
             read=self.manifest.rows,
             inserted=written,
@@ -132,8 +136,17 @@ class _Load:
             ledger=LedgerCounts(**asdict(ledger)),
             version=commit.version,
             table_id=head(job.spark, self._uri).table_id,
-            rules={key.removeprefix("rule:"): count for key, count in stats.items() if key.startswith("rule:") and count},
+            rules={
+                key.removeprefix("rule:"): count
+                for key, count in stats.items()
+                if key.startswith("rule:") and count
+            },
         )
+
+    def surprises(self) -> list[str]:
+        """Fields that the contract does not know: kept in landing, not in the table, and said."""
+        unknown = ", ".join(rules.unknown_fields(self.contract, self.manifest))
+        return [f"{self.contract.name}: the source also gave {unknown}; landed, not loaded"] if unknown else []
 
     def release(self) -> None:
         self._rows.unpersist()
@@ -163,6 +176,8 @@ def _classified(split: DataFrame, contract: Contract, known: DataFrame | None) -
         rows = rows.join(marked, on=identity, how="left")
         is_known = F.coalesce("_is_known", F.lit(False))
     label = (
-        F.when(~is_good, "quarantined").when(~F.col("_is_first") | is_known, "duplicate").otherwise("inserted")
+        F.when(~is_good, "quarantined")
+        .when(~F.col("_is_first") | is_known, "duplicate")
+        .otherwise("inserted")
     )
     return rows.withColumn("_class", label)

@@ -62,10 +62,21 @@ def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> Dat
     records = spark.read.format("kafka").options(**kafka.connector_options(settings, manifest)).load()
     position = F.concat(F.lpad("partition", 6, "0"), F.lit(":"), F.lpad("offset", 19, "0"))
     record = records.select(
-        "topic", "partition", "offset", F.col("timestamp").alias("broker_ts"), "key", "value", position.alias(POSITION)
+        "topic",
+        "partition",
+        "offset",
+        F.col("timestamp").alias("broker_ts"),
+        "key",
+        "value",
+        position.alias(POSITION),
     )
     kept = F.struct(
-        "topic", "partition", "offset", "broker_ts", F.base64("key").alias("key"), F.base64("value").alias("value")
+        "topic",
+        "partition",
+        "offset",
+        "broker_ts",
+        F.base64("key").alias("key"),
+        F.base64("value").alias("value"),
     )
     return record.select("*", json_fields(F.col("value")).alias("fields"), F.to_json(kept).alias("payload"))
 

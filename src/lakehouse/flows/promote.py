@@ -106,7 +106,8 @@ def _certified_bronze(job: Job) -> dict[str, tuple[TableHead, Certification]]:
         known[name] = (live, certified)
     if refusals:
         raise NotCertified(
-            "Silver was not touched: " + "; ".join(refusal.message for refusal in refusals), hint=refusals[0].hint
+            "Silver was not touched: " + "; ".join(refusal.message for refusal in refusals),
+            hint=refusals[0].hint,
         )
     return known
 
@@ -192,8 +193,13 @@ def _merge(job: Job, table: ModuleType, frames: Sequence[DataFrame]) -> tuple[Le
     rows = table.resolve(source, stored.select(*source.columns)).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         read_rows = sum(frame.count() for frame in frames)
-        counts = {(row["_class"], row["_generated"]): row["count"] for row in rows.groupBy("_class", "_generated").count().collect()}
-        by_class = {label: counts.get((label, False), 0) + counts.get((label, True), 0) for label, _ in counts}
+        counts = {
+            (row["_class"], row["_generated"]): row["count"]
+            for row in rows.groupBy("_class", "_generated").count().collect()
+        }
+        by_class = {
+            label: counts.get((label, False), 0) + counts.get((label, True), 0) for label, _ in counts
+        }
         ledger = Ledger(
             read=read_rows,
             generated=sum(count for (_, generated), count in counts.items() if generated),
@@ -213,7 +219,11 @@ def _merge(job: Job, table: ModuleType, frames: Sequence[DataFrame]) -> tuple[Le
         )
     finally:
         rows.unpersist()
-    written = (0, 0) if commit is None else (commit.metric("numTargetRowsInserted"), commit.metric("numTargetRowsUpdated"))
+    written = (
+        (0, 0)
+        if commit is None
+        else (commit.metric("numTargetRowsInserted"), commit.metric("numTargetRowsUpdated"))
+    )
     if commit is None or written != (ledger.inserted, ledger.updated):
         raise LedgerImbalance(
             f"{name}: inserted and updated {written} rows, expected {(ledger.inserted, ledger.updated)}",

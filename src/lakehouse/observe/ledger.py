@@ -45,7 +45,11 @@ class Ledger:
             raise LedgerImbalance(
                 f"{table}: rows do not balance",
                 violations=(
-                    Violation(table, f"{self.read} read + {self.generated} generated", f"{self.accounted} accounted for"),
+                    Violation(
+                        table,
+                        f"{self.read} read + {self.generated} generated",
+                        f"{self.accounted} accounted for",
+                    ),
                 ),
                 hint=f"nothing downstream has run; the counts were {asdict(self)}. Rerun the task; if it repeats, "
                 "compare the landing manifest with the table for this run id",

@@ -47,11 +47,15 @@ def event(settings: Settings, outcome: Outcome, state: RunState) -> RunEvent:
     """The event of a job in its present state."""
     namespace = settings.openlineage.namespace
     facets: dict[str, RunFacet] = {
-        "nominalTime": nominal_time_run.NominalTimeRunFacet(_time(run_time(outcome.run_id)), producer=PRODUCER)
+        "nominalTime": nominal_time_run.NominalTimeRunFacet(
+            _time(run_time(outcome.run_id)), producer=PRODUCER
+        )
     }
     if outcome.parent is not None:
         facets["parent"] = parent_run.ParentRunFacet(
-            run=parent_run.Run(str(uuid.uuid5(_NAMESPACE, f"{outcome.parent.dag_id}/{outcome.parent.run_id}"))),
+            run=parent_run.Run(
+                str(uuid.uuid5(_NAMESPACE, f"{outcome.parent.dag_id}/{outcome.parent.run_id}"))
+            ),
             job=parent_run.Job(namespace, f"{outcome.parent.dag_id}.{outcome.parent.task_id}"),
             producer=PRODUCER,
         )
@@ -62,7 +66,9 @@ def event(settings: Settings, outcome: Outcome, state: RunState) -> RunEvent:
     tables = outcome.tables if state is RunState.COMPLETE else []
     inputs = {item.table: item for table in tables for item in table.inputs}
     return RunEvent(
-        eventTime=_time(outcome.started_at if state is RunState.START else outcome.finished_at or outcome.started_at),
+        eventTime=_time(
+            outcome.started_at if state is RunState.START else outcome.finished_at or outcome.started_at
+        ),
         eventType=state,
         producer=PRODUCER,
         run=Run(run_uuid(outcome.run_id, outcome.job, outcome.started_at), facets),
@@ -95,7 +101,8 @@ def emit(settings: Settings, outcome: Outcome, state: RunState) -> str | None:
         else:
             run = run_uuid(outcome.run_id, outcome.job, outcome.started_at)
             store.put(
-                f"{settings.lake_uri}/ops/_lineage/{outcome.run_id}/{outcome.job}-{run[:8]}-{state.value.lower()}.json", body
+                f"{settings.lake_uri}/ops/_lineage/{outcome.run_id}/{outcome.job}-{run[:8]}-{state.value.lower()}.json",
+                body,
             )
     except (requests.RequestException, BotoCoreError, ClientError) as error:
         reason = f"lineage was not sent: {type(error).__name__}: {error}"
@@ -110,7 +117,9 @@ def _input(settings: Settings, item: InputVersion) -> InputDataset:
         item.table.replace(".", "/"),
         facets={
             "schema": _schema(item.table),
-            "version": dataset_version_dataset.DatasetVersionDatasetFacet(str(item.version), producer=PRODUCER),
+            "version": dataset_version_dataset.DatasetVersionDatasetFacet(
+                str(item.version), producer=PRODUCER
+            ),
         },
     )
 
@@ -118,13 +127,17 @@ def _input(settings: Settings, item: InputVersion) -> InputDataset:
 def _output(settings: Settings, table: TableOutcome) -> OutputDataset:
     facets: dict[str, DatasetFacet] = {"schema": _schema(table.table)}
     if table.version is not None:
-        facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(str(table.version), producer=PRODUCER)
+        facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(
+            str(table.version), producer=PRODUCER
+        )
     statistics: dict[str, OutputDatasetFacet] = {}
     if table.ledger is not None:
         statistics["outputStatistics"] = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
             rowCount=table.ledger.inserted + table.ledger.updated, producer=PRODUCER
         )
-    return OutputDataset(settings.lake_uri, table.table.replace(".", "/"), facets=facets, outputFacets=statistics)
+    return OutputDataset(
+        settings.lake_uri, table.table.replace(".", "/"), facets=facets, outputFacets=statistics
+    )
 
 
 def _schema(table: str) -> schema_dataset.SchemaDatasetFacet:

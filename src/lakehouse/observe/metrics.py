@@ -46,7 +46,9 @@ def metrics_of(outcomes: Iterable[Outcome], environment: str) -> list[Metric]:
                 continue
             dimensions = (("Environment", environment), ("Table", table.table))
             result.extend(
-                Metric(f"Rows{name.capitalize()}", float(getattr(table.ledger, name)), "Count", dimensions, at)
+                Metric(
+                    f"Rows{name.capitalize()}", float(getattr(table.ledger, name)), "Count", dimensions, at
+                )
                 for name in _LEDGER
             )
         for verdict in outcome.verdicts:

@@ -111,5 +111,6 @@ def read_run(settings: Settings, run_id: str) -> list[Outcome]:
     """All outcomes of a run, in the order they started."""
     uris = [uri for uri in store.keys(f"{settings.lake_uri}/runs/{run_id}/") if uri.endswith("/outcome.json")]
     return sorted(
-        (Outcome.model_validate_json(body) for body in store.get_many(uris)), key=lambda outcome: outcome.started_at
+        (Outcome.model_validate_json(body) for body in store.get_many(uris)),
+        key=lambda outcome: outcome.started_at,
     )

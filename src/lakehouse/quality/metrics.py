@@ -47,14 +47,18 @@ class Measure:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the ingest of a run reported: its ledger, the rows that broke each row rule, and the rows that repeat
-    another one of the batch with the same payload (None: not reported)."""
+    """What the ingest of a run reported: its ledger, and the rows that broke each row rule.
+
+    ``duplicates`` repeat another row of the batch or of an earlier run (of an overlap). ``repeated``: rows of the
+    batch that repeat another one's columns, for each ``duplicates`` rule for which they were counted.
+    """
 
     read: int
     inserted: int
     quarantined: int
-    repeated: int | None = None
+    duplicates: int = 0
     rules: Mapping[str, int] = field(default_factory=dict)
+    repeated: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,15 +97,15 @@ def measure(frame: DataFrame, contract: Contract, reference: Callable[[str], Dat
     ).head()
     assert row is not None  # an aggregation without grouping has one row
     found = row.asDict()
-    surplus = {
-        columns: _surplus(frame, columns, found[f"whole:{columns}"] - found[f"distinct:{columns}"])
-        for columns in sorted(hashed)
+    # Two keys can share a hash: what the hashes suspect is counted exactly.
+    suspected = {
+        columns: found[f"whole:{columns}"] - found[f"distinct:{columns}"] for columns in sorted(hashed)
     }
     return Counts(
         rows=found["rows"],
         reverified=found["reverified"],
         broken={rule.name: found[f"broken:{rule.name}"] for rule in judged},
-        surplus=surplus,
+        surplus={columns: surplus(frame, columns) if more else 0 for columns, more in suspected.items()},
         newest={name: found[f"newest:{name}"] for name in dated},
         whole={columns: found[f"whole:{columns}"] for columns in column_sets},
         orphans={
@@ -116,6 +120,13 @@ def repeated(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
     """The values of ``columns`` that more than one row has, with ``rows``, the number of them."""
     counted = frame.where(_is_whole(columns)).groupBy(*[quote(name) for name in columns])
     return counted.agg(F.count(F.lit(1)).alias("rows")).where("rows > 1")
+
+
+def surplus(frame: DataFrame, columns: Sequence[str]) -> int:
+    """The number of rows that repeat another one's ``columns``."""
+    row = repeated(frame, columns).agg(F.coalesce(F.sum(F.col("rows") - 1), F.lit(0)).alias("surplus")).head()
+    assert row is not None  # an aggregation without grouping has one row
+    return int(row["surplus"])
 
 
 def orphans(frame: DataFrame, rule: SetRule, reference: Callable[[str], DataFrame]) -> DataFrame:
@@ -142,8 +153,14 @@ def bronze(contract: Contract, facts: RunFacts, counts: Counts, run_time: dateti
                 words = f"rows rejected ({malformed} of them malformed)" if malformed else "rows rejected"
                 measures.append(_share(each, each.kind, facts.quarantined, facts.read, words))
             case "duplicates":
-                again = (facts.repeated or 0) + counts.surplus[each.columns]
-                measures.append(_share(each, each.kind, again, facts.read, "rows repeat another one"))
+                bound = repeated_bound(each, facts, counts)
+                again = facts.repeated.get(each.name, bound)
+                words = (
+                    "rows repeat another one"
+                    if each.name in facts.repeated
+                    else "rows at most repeat another one"
+                )
+                measures.append(_share(each, each.kind, again, facts.read, words))
             case "volume":
                 measures.append(_volume(each, facts.read, "rows read"))
             case _:
@@ -176,6 +193,11 @@ def bronze(contract: Contract, facts: RunFacts, counts: Counts, run_time: dateti
         )
     )
     return tuple(measures)
+
+
+def repeated_bound(rule: SetRule, facts: RunFacts, counts: Counts) -> int:
+    """The most rows of a batch that can repeat another one: those of an overlap with earlier runs included."""
+    return facts.duplicates + counts.surplus[rule.columns]
 
 
 def silver(
@@ -249,15 +271,6 @@ def _measure(
 ) -> Measure:
     low, high = rule.limits
     return Measure(rule.name, kind, rule.severity, value, low, high, observed, expected, rule.message)
-
-
-def _surplus(frame: DataFrame, columns: tuple[str, ...], suspected: int) -> int:
-    """Rows that repeat another one. Two keys can share a hash: what the hashes suspect is counted exactly."""
-    if suspected == 0:
-        return 0
-    row = repeated(frame, columns).agg(F.coalesce(F.sum(F.col("rows") - 1), F.lit(0)).alias("surplus")).head()
-    assert row is not None  # an aggregation without grouping has one row
-    return int(row["surplus"])
 
 
 def _is_whole(columns: Sequence[str]) -> SparkColumn:
