@@ -44,7 +44,7 @@ def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
     from local.aws.emr_process import image_confs
     from local.jars import jars
 
-    class_path = jars("spark", "s3a")  # says what to type where they are missing
+    class_path = jars("spark", "s3a", "kafka")  # says what to type where they are missing
     log4j_file = state / "log4j2.properties"
     log4j_file.write_text(log4j.properties())
     return image_confs(endpoint) | {

@@ -115,7 +115,7 @@ def salesforce_id(prefix: str, number: int) -> str:
     for _ in range(6):
         number, digit = divmod(number, 62)
         body = digits[digit] + body
-    core = f"{prefix}5i00000{body}"[:15].ljust(15, "0")
+    core = f"{prefix}5i0000{body}"
     checksum = ""
     for start in (0, 5, 10):
         bits = sum(1 << place for place, char in enumerate(core[start : start + 5]) if char.isupper())

@@ -345,3 +345,11 @@ def test_poison_missing_column(tmp_path: Path) -> None:
 def test_the_first_day_cannot_be_poisoned(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--day 2"):
         Sample(tmp_path, replace(SMALL, poison="shares"))
+
+
+def test_ids_are_unique() -> None:
+    from local.samples.crm import salesforce_id
+
+    ids = {salesforce_id("001", number) for number in range(10_000)}
+    assert len(ids) == 10_000
+    assert {len(one) for one in ids} == {18}

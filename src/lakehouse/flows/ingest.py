@@ -146,7 +146,9 @@ class _Load:
     def surprises(self) -> list[str]:
         """Fields that the contract does not know: kept in landing, not in the table, and said."""
         unknown = ", ".join(rules.unknown_fields(self.contract, self.manifest))
-        return [f"{self.contract.name}: the source also gave {unknown}; landed, not loaded"] if unknown else []
+        return (
+            [f"{self.contract.name}: the source also gave {unknown}; landed, not loaded"] if unknown else []
+        )
 
     def release(self) -> None:
         self._rows.unpersist()
