@@ -17,11 +17,12 @@ from typing import Any
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
 REPO = Path(__file__).resolve().parents[1]
+# In this order they are started: the slow ones to come up first.
 SERVICES = {
     "aws": "local.aws.server",
+    "kafka": "local.kafka",
     "saas": "local.saas.server",
     "snowflake": "local.snowflake.server",
-    "kafka": "local.kafka",
 }
 PREFERRED_PORTS = {
     "aws": 4566,

@@ -1,0 +1,89 @@
+"""Small corrections to moto, each with its reason. The large ones are modules of their own (S3, EMR, Athena)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def install() -> None:
+    _conditional_denies_are_neutral()
+    _budgets_are_complete()
+
+
+def _conditional_denies_are_neutral() -> None:
+    """moto ignores the conditions of a bucket policy, so that "deny whatever is not TLS" denies everything.
+
+    Locally nothing is TLS; a condition that cannot be judged must not deny.
+    """
+    from moto.iam.access_control import IAMPolicy, PermissionResult
+    from moto.s3.models import FakeBucket
+
+    def get_permission(self: Any, action: str, resource: str) -> Any:
+        if self.policy is None:
+            return PermissionResult.NEUTRAL
+        policy = json.loads(self.policy.decode())
+        statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
+        policy["Statement"] = [
+            s for s in statements if not (s.get("Effect") == "Deny" and s.get("Condition"))
+        ]
+        return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource)
+
+    FakeBucket.get_permission = get_permission  # type: ignore[method-assign]
+
+
+def _budgets_are_complete() -> None:
+    """Terraform reads a budget's tags and a notification's subscribers, and updates it; moto knows none of that."""
+    from moto.budgets.responses import BudgetsResponse
+
+    create_budget = BudgetsResponse.create_budget
+
+    def tags(self: Any) -> dict[str, dict[str, str]]:
+        kept: dict[str, dict[str, str]] = self.backend.__dict__.setdefault("tags_of_arn", {})
+        return kept
+
+    def create(self: Any) -> str:
+        answer = create_budget(self)
+        arn = f"arn:aws:budgets::{self._get_param('AccountId')}:budget/{self._get_param('Budget')['BudgetName']}"
+        tags(self)[arn] = {t["Key"]: t["Value"] for t in self._get_param("ResourceTags") or []}
+        return answer
+
+    def list_tags_for_resource(self: Any) -> str:
+        found = tags(self).get(self._get_param("ResourceARN"), {})
+        return json.dumps({"ResourceTags": [{"Key": k, "Value": v} for k, v in found.items()]})
+
+    def tag_resource(self: Any) -> str:
+        given = {t["Key"]: t["Value"] for t in self._get_param("ResourceTags") or []}
+        tags(self).setdefault(self._get_param("ResourceARN"), {}).update(given)
+        return json.dumps({})
+
+    def untag_resource(self: Any) -> str:
+        for key in self._get_param("ResourceTagKeys") or []:
+            tags(self).get(self._get_param("ResourceARN"), {}).pop(key, None)
+        return json.dumps({})
+
+    def describe_subscribers_for_notification(self: Any) -> str:
+        budget = self.backend.budgets[self._get_param("AccountId")][self._get_param("BudgetName")]
+        wanted = self._get_param("Notification")
+        same = ("NotificationType", "ComparisonOperator", "Threshold")
+        found = [
+            n.subscribers
+            for n in budget.notifications
+            if all(n.details.get(k) == wanted.get(k) for k in same)
+        ]
+        return json.dumps({"Subscribers": found[0] if found else []})
+
+    def update_budget(self: Any) -> str:
+        new = self._get_param("NewBudget")
+        self.backend.budgets[self._get_param("AccountId")][new["BudgetName"]].budget.update(new)
+        return json.dumps({})
+
+    BudgetsResponse.create_budget = create  # type: ignore[method-assign]
+    for method in (
+        update_budget,
+        list_tags_for_resource,
+        tag_resource,
+        untag_resource,
+        describe_subscribers_for_notification,
+    ):
+        setattr(BudgetsResponse, method.__name__, method)
