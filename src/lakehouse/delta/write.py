@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.delta.conflicts import CONFLICTS
 from lakehouse.delta.read import Commit, commit_tagged
-from lakehouse.errors import CommitConflict, LedgerImbalance
+from lakehouse.errors import CommitConflict
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
@@ -31,34 +31,28 @@ def _commit(spark: SparkSession, uri: str, tag: str) -> Iterator[None]:
         spark.conf.unset(_USER_METADATA)
 
 
-def _own(spark: SparkSession, uri: str, tag: str) -> Commit:
-    commit = commit_tagged(spark, uri, tag)
-    if commit is None:
-        raise LedgerImbalance(
-            f"{uri}: the commit tagged {tag!r} is not in the table's history", hint="rerun the task"
-        )
-    return commit
+def replace_where(frame: DataFrame, uri: str, predicate: str, tag: str) -> Commit | None:
+    """Replace the rows that match a predicate by these: a rerun writes the same rows once.
 
-
-def replace_where(frame: DataFrame, uri: str, predicate: str, tag: str) -> Commit:
-    """Replace the rows that match a predicate by these: a rerun writes the same rows once."""
+    None where there was nothing to remove and nothing to add: Delta makes no commit of that.
+    """
     spark = frame.sparkSession
     with _commit(spark, uri, tag):
         frame.write.format("delta").mode("overwrite").option("replaceWhere", predicate).save(uri)
-    return _own(spark, uri, tag)
+    return commit_tagged(spark, uri, tag)
 
 
-def replace_run(frame: DataFrame, uri: str, run_id: str, ingest_date: date, tag: str) -> Commit:
+def replace_run(frame: DataFrame, uri: str, run_id: str, ingest_date: date, tag: str) -> Commit | None:
     """Replace a run's rows in a table partitioned by ``ingest_date``."""
     return replace_where(frame, uri, f"ingest_date = DATE'{ingest_date}' AND _run_id = '{run_id}'", tag)
 
 
-def overwrite(frame: DataFrame, uri: str, tag: str) -> Commit:
-    """Replace all rows, in one commit."""
+def overwrite(frame: DataFrame, uri: str, tag: str) -> Commit | None:
+    """Replace all rows, in one commit. None where the table was and stays empty."""
     spark = frame.sparkSession
     with _commit(spark, uri, tag):
         frame.write.format("delta").mode("overwrite").save(uri)
-    return _own(spark, uri, tag)
+    return commit_tagged(spark, uri, tag)
 
 
 def merge(

@@ -119,7 +119,8 @@ class _Load:
             self.manifest.landed_at.date(),
             f"{job.run_id}/{job.name}/{name}",
         )
-        written = commit.metric("numOutputRows")
+        written = 0 if commit is None else commit.metric("numOutputRows")
+        live = head(job.spark, self._uri)
         if written != stats["class:inserted"]:
             raise LedgerImbalance(
                 f"{name}: wrote {written} rows, expected {stats['class:inserted']}", hint="rerun the task"
@@ -134,8 +135,8 @@ class _Load:
         return TableOutcome(
             table=name,
             ledger=LedgerCounts(**asdict(ledger)),
-            version=commit.version,
-            table_id=head(job.spark, self._uri).table_id,
+            version=live.version if commit is None else commit.version,
+            table_id=live.table_id,
             rules={
                 key.removeprefix("rule:"): count
                 for key, count in stats.items()

@@ -305,7 +305,8 @@ def _commit(job: Job, intent: Intent, table: str, rows: DataFrame) -> TableVersi
     uri = job.settings.table_uri(table)
     tag = f"publish:{intent.publish_id}"
     commit = commit_tagged(job.spark, uri, tag) or overwrite(rows, uri, tag)
-    return TableVersion(table_id=head(job.spark, uri).table_id, version=commit.version)
+    live = head(job.spark, uri)
+    return TableVersion(table_id=live.table_id, version=live.version if commit is None else commit.version)
 
 
 def _mark(job: Job, intent: Intent, outputs: dict[str, TableVersion], records: list[tuple[Any, ...]]) -> None:
