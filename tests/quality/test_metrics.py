@@ -47,7 +47,7 @@ def clean(contract: Contract, rows: int = 100, **changes: Any) -> Counts:
 
 def facts(**changes: Any) -> RunFacts:
     """A run that read 110 rows, refused none, and wrote all but ten duplicates."""
-    return replace(RunFacts(read=110, inserted=100, quarantined=0, repeated=10), **changes)
+    return replace(RunFacts(read=110, inserted=100, quarantined=0, duplicates=10), **changes)
 
 
 def bronze(found: Counts, run: RunFacts, contract: Contract = RATES) -> tuple[RuleResult, ...]:
@@ -105,10 +105,10 @@ def test_a_run_that_read_nothing_rejects_nothing() -> None:
         pytest.param(
             {}, {"quarantined": 6, "rules": {"malformed": 6}}, {"rejected_rows"}, id="malformed records"
         ),
-        pytest.param({}, {"repeated": 23}, {"repeated_keys"}, id="repeated rows"),
+        pytest.param({}, {"repeated": {"repeated_keys": 23}}, {"repeated_keys"}, id="repeated rows"),
         pytest.param(
             {"surplus": {("as_of_date", "ccy", "publication"): 3}},
-            {"repeated": None},
+            {},
             {"unique_quote"},
             id="a key twice",
         ),
@@ -265,7 +265,7 @@ def test_keys_that_share_a_hash_are_told_apart(spark: SparkSession, monkeypatch:
     assert found.surplus == {("id",): 0}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_gate_and_the_native_suite_agree(spark: SparkSession, seed: int) -> None:
     """On random rows, each broken or not in each rule, both find the same rules broken."""
     generator = random.Random(seed)
