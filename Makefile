@@ -33,14 +33,18 @@ demo-poisoned: setup ## The same day with bad data: what stops, what it says, ho
 ##@ Look around
 
 .PHONY: query
-query: setup ## Ask the local Athena: make query SQL="SELECT status, count(*) FROM fact_orders GROUP BY 1"
-	@test -n "$$QUERY_TEXT" || { echo 'usage: make query SQL="SELECT …"' >&2; exit 2; }
+query: need-SQL setup ## Ask the local Athena: make query SQL="SELECT status, count(*) FROM fact_orders GROUP BY 1"
 	@$(PYTHON) -m local.query "$$QUERY_TEXT"
 
 .PHONY: table
-table: setup ## All about one table: make table T=silver.orders
-	@test -n "$(T)" || { echo 'usage: make table T=silver.orders' >&2; exit 2; }
+table: need-T setup ## All about one table: make table T=silver.orders
 	@$(PYTHON) scripts/table.py "$(T)"
+
+.PHONY: need-SQL need-T
+need-SQL:
+	@test -n "$$QUERY_TEXT" || { echo 'usage: make query SQL="SELECT …"' >&2; exit 2; }
+need-T:
+	@test -n "$(T)" || { echo 'usage: make table T=silver.orders' >&2; exit 2; }
 
 .PHONY: airflow
 airflow: setup ## Airflow with its UI on the loopback, in the environment of the demo; Ctrl-C ends it
