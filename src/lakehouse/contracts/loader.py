@@ -415,7 +415,9 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
         options = node.child("logicalTypeOptions", {})
         max_length = options.integer("maxLength", None, minimum=1)
         options.done()
-        custom = node.pairs("customProperties", ("sourceField", "sourceFormat", "sourceTimezone"))
+        custom = node.pairs(
+            "customProperties", ("sourceField", "sourceFormat", "sourceTimezone", "provenance")
+        )
         column = Column(
             name=name,
             type=physical,
@@ -427,6 +429,7 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
             source_field=custom.text_or_none("sourceField"),
             source_format=custom.text_or_none("sourceFormat"),
             timezone=custom.text_or_none("sourceTimezone"),
+            is_provenance=custom.flag("provenance"),
         )
         if layer != "bronze" and custom.values:
             node.fault("customProperties", ", ".join(custom.values), "source properties in Bronze only")

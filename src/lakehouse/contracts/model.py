@@ -34,7 +34,11 @@ def raw_name(column: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. ``source_*`` and ``timezone`` say how a Bronze column arrives; elsewhere they are None."""
+    """One column. ``source_*`` and ``timezone`` say how a Bronze column arrives; elsewhere they are None.
+
+    ``is_provenance``: a Bronze column that says by which way a value came; two rows that differ in nothing else are
+    duplicates.
+    """
 
     name: str
     type: str
@@ -46,6 +50,7 @@ class Column:
     source_field: str | None = None
     source_format: str | None = None
     timezone: str | None = None
+    is_provenance: bool = False
 
     @property
     def is_personal(self) -> bool:

@@ -53,9 +53,9 @@ def split(raw: DataFrame, contract: Contract) -> DataFrame:
     ``_broken`` (names of the quarantine rules that the row breaks) and ``_reasons`` (the same in words; values of
     personal columns masked). Rules that say *stop* are the gate's business.
 
-    ``_payload_hash`` is the SHA-256 of a JSON object: the business columns that are not null, by name, each as text
-    of its typed value (microseconds since 1970 for a timestamp). So 1.0 and 1.00 in a decimal column are one
-    payload, and a nullable column added to the contract later changes no hash.
+    ``_payload_hash`` is the SHA-256 of a JSON object: the business columns that are not null and no provenance, by
+    name, each as text of its typed value (microseconds since 1970 for a timestamp). So 1.0 and 1.00 in a decimal
+    column are one payload, and a nullable column added to the contract later changes no hash.
     """
     given = [column for column in contract.columns if column.source_field or column.name in raw.columns]
     why = F.when(F.col(FIELDS).isNull(), "received nothing").otherwise(F.col(FIELDS)[MALFORMED_FIELD])
@@ -229,7 +229,8 @@ def _malformed_reason() -> SparkColumn:
 
 def _payload_hash(contract: Contract) -> SparkColumn:
     values: list[SparkColumn] = []
-    for column in sorted(contract.business_columns, key=lambda column: column.name):
+    hashed = [column for column in contract.business_columns if not column.is_provenance]
+    for column in sorted(hashed, key=lambda column: column.name):
         value = F.col(quote(column.name))
         match column.type:
             case "binary":
