@@ -101,23 +101,26 @@ progress() {
 
 install_python() {
   local python count started=$SECONDS
-  if ! "$venv/bin/python" -c '' 2>/dev/null; then
+  # An environment does not move: its commands name the interpreter by its path.
+  if ! "$venv/bin/python" -c '' 2>/dev/null || ! grep -qsF "$PWD/$venv" "$venv/bin/pip"; then
     python=$(python_for_venv)
     echo "setup: making $venv with $("$python" --version)"
     "$python" -m venv --clear "$venv"
   fi
   count=$(grep -cE '^[a-zA-Z0-9]' requirements/dev.txt)
-  echo "setup: installing what requirements/dev.txt pins: $count packages, some 900 MB, a few minutes the first time …"
+  echo "setup: installing what requirements/dev.txt pins: $count packages, some 900 MB and a few minutes the first time …"
   # no-deps: the pins are the whole set, resolved; pip would spend minutes on finding the same.
   "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
     --no-deps --require-hashes -r requirements/dev.txt 2>>"$log" | progress "$count" ||
     fail "pip could not install them. The end of $log:
 $(tail -n 15 "$log")"
+  # What lies in the clone is imported from there; a job's --py-files come before it.
+  printf '%s\n' "$PWD/src" "$PWD" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lakehouse.pth"
   echo "setup: installed in $((SECONDS - started)) s"
 }
 
 mkdir -p "$(dirname "$log")"
-wanted="$(sum requirements/dev.txt | cut -d' ' -f1)"
+wanted="$(sum requirements/dev.txt scripts/setup.sh | cut -d' ' -f1 | tr '\n' ' ')$PWD"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || [ ! -x "$venv/bin/python" ]; then
   : >"$log"
   jdk
