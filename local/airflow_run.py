@@ -100,11 +100,8 @@ def run(
     begun = time.monotonic()
     logs = airflow.home(stack.state) / "logs" / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{dag_id}"
     logs.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "airflow", "dags", "test", dag_id]
-    if conf:
-        argv += ["--conf", json.dumps(conf)]
     process = subprocess.Popen(
-        argv,
+        airflow.dags_test(dag_id, *(["--conf", json.dumps(conf)] if conf else [])),
         env=airflow.environment(stack),
         cwd=airflow.home(stack.state),
         stdin=subprocess.DEVNULL,

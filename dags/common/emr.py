@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 from airflow.exceptions import AirflowException, AirflowFailException
+from airflow.providers.amazon.aws.hooks.emr import EmrServerlessHook
 from airflow.providers.amazon.aws.links.emr import EmrServerlessS3LogsLink
 from airflow.providers.amazon.aws.operators.emr import EmrServerlessStartJobOperator
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
@@ -56,6 +57,8 @@ LEDGER = (
 )
 LOG_TAIL_LINES = 40
 DEFAULT_TIMEOUT = timedelta(hours=1)
+#: EMR Serverless refuses less.
+MIN_EMR_TIMEOUT_MINUTES = 5
 
 
 class LakehouseJobOperator(EmrServerlessStartJobOperator):
@@ -108,7 +111,7 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             config={
                 "clientToken": "{{ client_token }}",
                 # EMR's own limit, for the case that no worker is left to cancel the job.
-                "executionTimeoutMinutes": math.ceil(execution_timeout.total_seconds() / 60),
+                "executionTimeoutMinutes": max(MIN_EMR_TIMEOUT_MINUTES, _minutes(execution_timeout)),
             },
             # The provider submits; waiting is done here, where a failure can be told apart.
             wait_for_completion=False,
@@ -120,6 +123,10 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             **kwargs,
         )
         self.poll_seconds = delay
+
+    @property
+    def hook(self) -> EmrServerlessHook:
+        return _emr(self.aws_conn_id, self.region_name)
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render with the names of this project beside Airflow's own."""
@@ -351,9 +358,16 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
+# One client of each kind a process: making one costs more than all that the operator does with it.
+
+
+@cache
+def _emr(aws_conn_id: str | None, region_name: str | None) -> EmrServerlessHook:
+    return EmrServerlessHook(aws_conn_id=aws_conn_id, region_name=region_name)
+
+
 @cache
 def _s3(aws_conn_id: str | None, region_name: str | None) -> Any:
-    """One S3 client a process: making it costs half a second, more than anything else the operator does."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     return S3Hook(aws_conn_id=aws_conn_id, region_name=region_name).conn
@@ -384,6 +398,10 @@ class _Lazy:
 
     def __str__(self) -> str:
         return str(self._value())
+
+
+def _minutes(period: timedelta) -> int:
+    return math.ceil(period.total_seconds() / 60)
 
 
 def poll_seconds() -> float:

@@ -28,8 +28,8 @@ def find(name: str) -> str | None:
     """The value of a setting, or None where neither the environment nor a Variable has it."""
     if name not in KNOWN:
         raise AirflowFailException(f"No setting is called {name}; there are {', '.join(sorted(KNOWN))}.")
-    if value := os.environ.get(name):
-        return value
+    if name in os.environ:  # set to nothing, it says that there is none
+        return os.environ[name] or None
     from airflow.sdk import Variable
 
     value = Variable.get(name, default=None)

@@ -27,10 +27,13 @@ os.environ |= {
 }
 sys.path.insert(0, str(DAGS))
 
-# In place of pyspark's: it drops what is for Spark and runs the entry point. No JVM is needed to see what Airflow
-# makes of a job that succeeds, fails, dies or is still alive.
-SPARK_SUBMIT = """#!/bin/sh
-[ "$1" = --properties-file ] && shift 2
+# In place of Java: the local EMR asks it once for the options of a driver, and runs the entry point with it. No JVM is
+# needed to see what Airflow makes of a job that succeeds, fails, dies or is still alive.
+JAVA = """#!/bin/sh
+main=org.apache.spark.deploy.SparkSubmit
+case " $* " in *" org.apache.spark.launcher.Main "*) echo $main; exit;; esac
+while [ "$1" != $main ]; do shift; done
+shift
 while case "$1" in -*) true;; *) false;; esac; do shift 2; done
 exec {python} "$@"
 """
@@ -96,19 +99,17 @@ class Emr:
 
 @pytest.fixture(scope="session")
 def emr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emr]:
-    """The real service of local/aws, a process of its own, with a `spark-submit` that needs no Spark."""
+    """The real service of local/aws, a process of its own, with drivers that need no Spark."""
     from local import stack as stacks
     from local.supervisor import Supervisor
 
-    fake = tmp_path_factory.mktemp("spark")
-    submit = fake / "pyspark" / "bin" / "spark-submit"
-    submit.parent.mkdir(parents=True)
-    (fake / "pyspark" / "__init__.py").touch()
-    submit.write_text(SPARK_SUBMIT.format(python=sys.executable))
-    submit.chmod(0o755)
+    java = tmp_path_factory.mktemp("jdk") / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(JAVA.format(python=sys.executable))
+    java.chmod(0o755)
     state = tmp_path_factory.mktemp("stack")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(fake))
+        patch.setenv("JAVA_HOME", str(java.parent.parent))
         stack = stacks.up(state, lambda _: None, only=["aws"])
     try:
         yield Emr(stack, stack.exports["CODE_BUCKET"], stack.exports["LAKE_BUCKET"])
