@@ -22,7 +22,7 @@ from pathlib import Path
 
 from local import jars as local_jars
 from local import log4j
-from local.aws.emr_process import Submission
+from local.aws.emr_process import LocaliseError, Submission
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 # The last one: class metadata of a Spark job passes the default threshold, a full collection for nothing.
@@ -72,12 +72,14 @@ class Launcher:
             if text
         )
         class_path = self.class_path()
+        if _wants_delta(confs) and not any(jar.parent == self.jars / "spark" for jar in class_path):
+            raise LocaliseError(f"there are no jars in {self.jars / 'spark'}; run `make jars`")
         archive = self._archive(class_path)
         sharing: list[str] = []
         training: Path | None = None
         if archive.exists():
             sharing = [f"-XX:SharedArchiveFile={archive}"]
-        elif DELTA in confs.get("spark.sql.extensions", "") and not extra_path and self._claim_training():
+        elif _wants_delta(confs) and not extra_path and self._claim_training():
             training = archive
             self.archives.mkdir(parents=True, exist_ok=True)
             sharing = [f"-XX:ArchiveClassesAtExit={_part(archive)}"]
@@ -163,6 +165,10 @@ class Launcher:
                     del words[at : at + 2]
                 self._options = [w for w in words if w.startswith("-") and not w.startswith("-Xmx")]
             return self._options
+
+
+def _wants_delta(confs: dict[str, str]) -> bool:
+    return DELTA in confs.get("spark.sql.extensions", "")
 
 
 def _part(archive: Path) -> Path:
