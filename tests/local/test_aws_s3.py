@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -336,8 +337,21 @@ def test_a_killed_server_has_everything_it_acknowledged(mortal: Server) -> None:
     )
 
 
-def test_versions_tags_uploads_and_bucket_settings_survive(mortal: Server) -> None:
-    aws = mortal.start()
+@dataclass
+class Survivor:
+    """A server that has been killed and started again, and what was told before."""
+
+    aws: Aws
+    first: str
+    upload: str
+    part: str
+    topic: str
+
+
+@pytest.fixture(scope="module")
+def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
+    server = Server(tmp_path_factory.mktemp("survivor"))
+    aws = server.start()
     s3 = bucket(aws, "lake")
     s3.put_bucket_versioning(Bucket="lake", VersioningConfiguration={"Status": "Enabled"})
     s3.put_bucket_tagging(Bucket="lake", Tagging={"TagSet": [{"Key": "project", "Value": "lakehouse"}]})
@@ -355,29 +369,6 @@ def test_versions_tags_uploads_and_bucket_settings_survive(mortal: Server) -> No
     s3.delete_object(Bucket="lake", Key="dropped")
     upload = s3.create_multipart_upload(Bucket="lake", Key="big", Metadata={"m": "1"})["UploadId"]
     part = s3.upload_part(Bucket="lake", Key="big", UploadId=upload, PartNumber=1, Body=b"p" * 100)["ETag"]
-    mortal.kill()
-    s3 = mortal.start().client("s3")
-    assert s3.get_bucket_versioning(Bucket="lake")["Status"] == "Enabled"
-    assert s3.get_bucket_tagging(Bucket="lake")["TagSet"] == [{"Key": "project", "Value": "lakehouse"}]
-    assert s3.get_bucket_lifecycle_configuration(Bucket="lake")["Rules"][0]["ID"] == "r"
-    assert s3.get_object(Bucket="lake", Key="k", VersionId=first)["Body"].read() == b"1"
-    assert s3.get_object(Bucket="lake", Key="k")["Body"].read() == b"2"
-    tags = s3.get_object_tagging(Bucket="lake", Key="k", VersionId=first)["TagSet"]
-    assert tags == [{"Key": "a", "Value": "b"}]
-    assert [m["Key"] for m in s3.list_object_versions(Bucket="lake")["DeleteMarkers"]] == ["dropped"]
-    s3.complete_multipart_upload(
-        Bucket="lake",
-        Key="big",
-        UploadId=upload,
-        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]},
-    )
-    found = s3.get_object(Bucket="lake", Key="big")
-    assert found["Body"].read() == b"p" * 100
-    assert found["Metadata"] == {"m": "1"}
-
-
-def test_the_small_services_survive(mortal: Server) -> None:
-    aws = mortal.start()
     aws.client("glue").create_database(DatabaseInput={"Name": "gold"})
     aws.client("glue").create_table(
         DatabaseName="gold",
@@ -398,10 +389,36 @@ def test_the_small_services_survive(mortal: Server) -> None:
         AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
     )
     aws.client("dynamodb").put_item(TableName="d", Item={"k": {"S": "x"}})
-    mortal.kill()
-    aws = mortal.start()
+    server.kill()
+    yield Survivor(server.start(), first, upload, part, topic)
+    server.stop()
+
+
+def test_versions_tags_uploads_and_bucket_settings_survive(survivor: Survivor) -> None:
+    s3, first = survivor.aws.client("s3"), survivor.first
+    assert s3.get_bucket_versioning(Bucket="lake")["Status"] == "Enabled"
+    assert s3.get_bucket_tagging(Bucket="lake")["TagSet"] == [{"Key": "project", "Value": "lakehouse"}]
+    assert s3.get_bucket_lifecycle_configuration(Bucket="lake")["Rules"][0]["ID"] == "r"
+    assert s3.get_object(Bucket="lake", Key="k", VersionId=first)["Body"].read() == b"1"
+    assert s3.get_object(Bucket="lake", Key="k")["Body"].read() == b"2"
+    tags = s3.get_object_tagging(Bucket="lake", Key="k", VersionId=first)["TagSet"]
+    assert tags == [{"Key": "a", "Value": "b"}]
+    assert [m["Key"] for m in s3.list_object_versions(Bucket="lake")["DeleteMarkers"]] == ["dropped"]
+    s3.complete_multipart_upload(
+        Bucket="lake",
+        Key="big",
+        UploadId=survivor.upload,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": survivor.part}]},
+    )
+    found = s3.get_object(Bucket="lake", Key="big")
+    assert found["Body"].read() == b"p" * 100
+    assert found["Metadata"] == {"m": "1"}
+
+
+def test_the_small_services_survive(survivor: Survivor) -> None:
+    aws = survivor.aws
     assert aws.client("glue").get_table(DatabaseName="gold", Name="t")["Table"]["Parameters"] == {"a": "b"}
     assert aws.client("secretsmanager").get_secret_value(SecretId="s")["SecretString"] == "two"
-    assert [t["TopicArn"] for t in aws.client("sns").list_topics()["Topics"]] == [topic]
+    assert [t["TopicArn"] for t in aws.client("sns").list_topics()["Topics"]] == [survivor.topic]
     assert "w" in [w["Name"] for w in aws.client("athena").list_work_groups()["WorkGroups"]]
     assert aws.client("dynamodb").scan(TableName="d")["Count"] == 1
