@@ -144,29 +144,22 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
 
     def execute(self, context: Any, event: dict[str, Any] | None = None) -> str | None:
         """Adopt or start the job, wait for its end, and turn that into Airflow's success, failure or retry."""
+        ti = context["ti"]
         try:
             job_run = self._run(context)
         except KeyboardInterrupt:
             self.on_kill()
             raise
-        except (ParamValidationError, NoCredentialsError) as error:
-            raise AirflowFailException(f"The job was not started: {error}") from error
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            kind = AirflowFailException if code in TERMINAL_AWS_ERRORS else AirflowException
-            raise kind(f"EMR Serverless refused the call: {error}") from error
-        except BotoCoreError as error:
-            raise AirflowException(f"EMR Serverless could not be reached: {error}") from error
-        ti, outcome = context["ti"], self._outcome(job_run)
+        except (AirflowException, BotoCoreError, ClientError) as error:
+            raise self._exception(context, _failed_call(error)) from error
+        outcome = self._outcome(job_run)
         ti.xcom_push("job_run", self._summary(job_run))
         if outcome is not None:
             ti.xcom_push("outcome", outcome)
         if job_run["state"] == "SUCCESS" and (outcome is None or outcome.get("status") == "succeeded"):
             self._log_success(outcome)
             return self.job_id
-        failure = self._failure(job_run, outcome)
-        ti.xcom_push("failure", failure)
-        raise self._exception(failure)
+        raise self._exception(context, self._failure(job_run, outcome))
 
     def on_kill(self) -> None:
         """Cancel the job run; a job that has already ended is no error."""
@@ -296,18 +289,23 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             "retryable": code is None,
         }
 
-    def _exception(self, failure: dict[str, Any]) -> AirflowException:
+    def _exception(self, context: Any, failure: dict[str, Any]) -> AirflowException:
+        """Log a failure, keep it for the notice and for whoever asks Airflow, and say it in Airflow's own terms."""
         message = f"{failure['code']}: {failure['message']}"
         if failure["hint"]:
             message += f" — {failure['hint']}"
         self.log.error("%s", message)
+        if self.job_id:
+            self.log.error("Logs of the job: %s", self._log_location())
+        context["ti"].xcom_push("failure", failure)
         if failure["retryable"]:
-            self.log.error(
-                "This may pass: the task is tried again if tries are left. Logs: %s", self._log_location()
-            )
-            return AirflowException(message)
-        self.log.error("Trying again cannot help: the task is not retried. Logs: %s", self._log_location())
-        return AirflowFailException(message)
+            self.log.error("This may pass: the task is tried again if tries are left.")
+        else:
+            self.log.error("Trying again cannot help: the task is not retried.")
+        kind = AirflowException if failure["retryable"] else AirflowFailException
+        # Airflow 3.0 gives callbacks the exception in a worker, not in `dags test`.
+        context["exception"] = kind(message)
+        return context["exception"]
 
     def _summary(self, job_run: dict[str, Any]) -> dict[str, Any]:
         """What is worth keeping of a job run, as JSON."""
@@ -356,6 +354,18 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         bucket, key = uri.removeprefix("s3://").split("/", 1)
         client = _s3(self.aws_conn_id, self.region_name)
         return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def _failed_call(error: Exception) -> dict[str, Any]:
+    """A failure of asking EMR Serverless, where the job itself has said nothing."""
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "AWS")
+        terminal = code in TERMINAL_AWS_ERRORS
+    else:
+        code = "EMR"
+        terminal = isinstance(error, AirflowFailException | ParamValidationError | NoCredentialsError)
+    hint = "compare the Airflow settings with the deployment, then clear the task" if terminal else ""
+    return {"code": code, "message": str(error), "hint": hint, "retryable": not terminal}
 
 
 # One client of each kind a process: making one costs more than all that the operator does with it.

@@ -16,7 +16,7 @@ def task_failed(context: dict[str, Any]) -> None:
     """Airflow calls this when a task has failed for good (not when it is about to be retried)."""
     try:
         ti = context["ti"]
-        reason = str(context.get("exception") or "no exception was recorded")
+        reason = str(context.get("exception") or "See the task's log.")
         _publish(
             f"{ti.dag_id}: {ti.task_id} failed",
             f"DAG   {ti.dag_id}\nRun   {ti.run_id}\nTask  {ti.task_id}, try {ti.try_number}\n\n{reason}\n",
