@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from local import jars as local_jars
-
 # The Delta jars of EMR's own image; here the class path has them.
 IMAGE_JARS = ("/usr/share/aws/", "/usr/lib/spark/jars/")
 FILE_OPTIONS = {
@@ -222,7 +220,9 @@ def driver_environment(stack_env: dict[str, str], driver_env: dict[str, str], fo
     env = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "JAVA_HOME", "TZ", "USER") if k in os.environ}
     env |= stack_env
     env |= {
-        "SPARK_HOME": str(local_jars.pyspark_jars().parent),
+        # Of Spark's home a driver in Python reads one thing: zips of PySpark that every process would compile anew.
+        # Without them it imports the installed package, which is the same.
+        "SPARK_HOME": str(folder / "work"),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(folder / "tmp"),
         "TMPDIR": str(folder / "tmp"),

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -42,6 +42,12 @@ class Job:
         from lakehouse.session import spark_session
 
         return spark_session(f"{self.name}:{self.run_id}", self.settings.lake_uri)
+
+    def beside(self) -> Job:
+        """This job for a thread of its own, with a session whose settings (a commit's tag is one) no other sees."""
+        other = replace(self)
+        other.__dict__["spark"] = self.spark.newSession()
+        return other
 
 
 def parser(job: str, description: str) -> argparse.ArgumentParser:

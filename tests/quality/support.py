@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from lakehouse.settings import Prices, Settings, SourceSettings
 
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 _NOBODY = "http://127.0.0.1:9"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import contracts, store
+from lakehouse.cli import Job
 from lakehouse.contracts.spark import schema
 from lakehouse.delta.read import head, read
 from lakehouse.delta.write import overwrite, replace_run
@@ -27,9 +29,8 @@ from lakehouse.observe.outcome import Failure, LedgerCounts, Outcome, TableOutco
 from lakehouse.quality import quarantine, rules, verdicts
 from lakehouse.quality.verdicts import Verdict
 from lakehouse.runs import new_run_id
-from tests.quality.support import make_settings
+from tests.quality.support import NOON, make_settings
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 FX = "bronze.fx_rates"
 CONTACTS = "silver.hubspot_contacts"
 
@@ -273,10 +274,34 @@ def test_thresholds_let_pass_and_warn(spark: SparkSession, lake: str) -> None:
         lake,
         dq_thresholds={FX: {"rate_positive": {"max_share": 0.5}, "rejected_rows": {"severity": "warning"}}},
     )
-    [verdict] = fx.gate(fx.ingest(quotes(8) + quotes(2, ccy_per_eur="0")))
+    run = fx.ingest(quotes(8) + quotes(2, ccy_per_eur="0"))
+    job = as_job(fx, run)
+    gate.check_bronze(job)
+    [verdict] = verdicts.read_all(fx.settings, FX)
     assert verdict.outcome == "warned"
     assert verdict.rules_hash != contracts.load(FX).rules_hash
-    assert fx.certification().run_ids == {verdict.run_id}
+    assert fx.certification().run_ids == {run}
+    assert [(each.table, each.outcome) for each in job.outcome.verdicts] == [(FX, "warned")]
+    assert job.outcome.notes == [
+        f"{FX}: rejected_rows: observed 2 of 10 rows rejected (20.00%), expected at most 5.00%"
+    ]
+
+
+def test_a_job_names_its_verdicts_even_where_it_fails(spark: SparkSession, lake: str) -> None:
+    fx = Lake(spark, lake, [FX])
+    job = as_job(fx, new_run_id(NOON))
+    with pytest.raises(GateFailed):
+        gate.check_bronze(job)
+    assert [(each.table, each.outcome) for each in job.outcome.verdicts] == [(FX, "failed")]
+    assert store.get(job.outcome.verdicts[0].uri)
+
+
+def as_job(lake: Lake, run: str) -> Job:
+    """The gate of FX as a job, with the session that there is."""
+    outcome = Outcome(job="dq_check_bronze", run_id=run, started_at=NOON)
+    job = Job("dq_check_bronze", lake.settings, run, outcome, argparse.Namespace(table=[FX]))
+    job.__dict__["spark"] = lake.spark
+    return job
 
 
 def test_tables_of_another_layer_are_a_usage_error(spark: SparkSession, lake: str) -> None:
@@ -285,8 +310,8 @@ def test_tables_of_another_layer_are_a_usage_error(spark: SparkSession, lake: st
 
 
 def test_bronze_tables_start_with_the_name_of_their_source() -> None:
-    for name, source in SOURCES.items():
-        assert {table.split("_")[0] for table in source.tables} == {name}
+    for name, tables in SOURCES.items():
+        assert {table.split("_")[0] for table in tables} == {name}
 
 
 class Silver(Lake):

@@ -20,8 +20,8 @@ from lakehouse.contracts.spark import schema
 from lakehouse.quality import gx, metrics
 from lakehouse.quality.metrics import Counts, RunFacts
 from lakehouse.quality.verdicts import RuleResult, outcome_of
+from tests.quality.support import NOON
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 RATES = contracts.load("bronze.fx_rates")
 ORDERS = contracts.load("silver.orders")
 SHIPMENTS = contracts.load("silver.vendor_shipments")

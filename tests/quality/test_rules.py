@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import pytest
@@ -17,8 +17,8 @@ from lakehouse.contracts import Contract, RowRule
 from lakehouse.errors import ContractViolation
 from lakehouse.landing import Manifest
 from lakehouse.quality import rules
+from tests.quality.support import NOON
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 TEXT = {"int": "7", "bigint": "7", "boolean": "true", "date": "2026-01-02"}
 GOOD_TEXT = {"status": "PLACED", "currency": "EUR", "ccy": "USD", "publication": "daily"}
 # Fields that break a rule written in the contract; those that follow from a column's definition are made up.

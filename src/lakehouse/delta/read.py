@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse import store
 from lakehouse.delta.log import log_head
 from lakehouse.errors import NotCertified
 
@@ -41,13 +43,25 @@ def head(spark: SparkSession, uri: str) -> TableHead:
     return TableHead(table_id=found.table_id, version=found.version)
 
 
-def commit_tagged(spark: SparkSession, uri: str, tag: str) -> Commit | None:
-    """The newest of the last 50 commits that carries ``tag`` as its user metadata: right after a write, our own."""
-    history = DeltaTable.forPath(spark, uri).history(50).select("version", "operationMetrics", "userMetadata")
-    row = history.where(history.userMetadata == tag).orderBy("version", ascending=False).head()
-    return (
-        None if row is None else Commit(version=row["version"], metrics=dict(row["operationMetrics"] or {}))
-    )
+def commit_tagged(spark: SparkSession, uri: str, tag: str, *, after: int) -> Commit | None:
+    """The newest commit later than version ``after`` that carries ``tag`` as its user metadata.
+
+    Read from the log's own objects (commitInfo of the Delta protocol): by ``history()`` it takes a Spark job.
+    """
+    for version in range(head(spark, uri).version, after, -1):
+        info = _commit_info(store.get(f"{uri}/_delta_log/{version:020}.json") or b"")
+        if info.get("userMetadata") == tag:
+            return Commit(version=version, metrics=info.get("operationMetrics") or {})
+    return None
+
+
+def _commit_info(body: bytes) -> dict[str, Any]:
+    for line in body.splitlines():
+        action = json.loads(line)
+        if "commitInfo" in action:
+            info: dict[str, Any] = action["commitInfo"]
+            return info
+    return {}
 
 
 def read(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
@@ -56,6 +70,11 @@ def read(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame
     if version is not None:
         reader = reader.option("versionAsOf", version)
     return reader.load(uri)
+
+
+def is_empty(spark: SparkSession, uri: str) -> bool:
+    """Whether a table's newest version consists of no files."""
+    return not read(spark, uri).inputFiles()
 
 
 def has_same_files(spark: SparkSession, uri: str, one: int, other: int) -> bool:

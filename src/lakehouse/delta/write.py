@@ -10,18 +10,32 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.delta.conflicts import CONFLICTS
-from lakehouse.delta.read import Commit, commit_tagged
+from lakehouse.delta.read import Commit, commit_tagged, head, is_empty
 from lakehouse.errors import CommitConflict
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+_MATERIALIZE_SOURCE = "spark.databricks.delta.merge.materializeSource"
+
+
+class _Write:
+    """A write under way: ``commit`` is what it left in the log once it is over, None where that was nothing."""
+
+    def __init__(self, spark: SparkSession, uri: str, tag: str) -> None:
+        self._spark, self._uri, self._tag = spark, uri, tag
+        self._before = head(spark, uri).version
+
+    @property
+    def commit(self) -> Commit | None:
+        return commit_tagged(self._spark, self._uri, self._tag, after=self._before)
 
 
 @contextmanager
-def _commit(spark: SparkSession, uri: str, tag: str) -> Iterator[None]:
+def _tagged(spark: SparkSession, uri: str, tag: str) -> Iterator[_Write]:
     """Tag the commits made inside, and name a lost race for what it is: transient."""
+    write = _Write(spark, uri, tag)
     spark.conf.set(_USER_METADATA, tag)
     try:
-        yield
+        yield write
     except CONFLICTS as error:
         raise CommitConflict(
             f"{uri}: another writer committed first; nothing of this write is visible ({type(error).__name__})",
@@ -36,10 +50,9 @@ def replace_where(frame: DataFrame, uri: str, predicate: str, tag: str) -> Commi
 
     None where there was nothing to remove and nothing to add: Delta makes no commit of that.
     """
-    spark = frame.sparkSession
-    with _commit(spark, uri, tag):
+    with _tagged(frame.sparkSession, uri, tag) as write:
         frame.write.format("delta").mode("overwrite").option("replaceWhere", predicate).save(uri)
-    return commit_tagged(spark, uri, tag)
+    return write.commit
 
 
 def replace_run(frame: DataFrame, uri: str, run_id: str, ingest_date: date, tag: str) -> Commit | None:
@@ -49,10 +62,9 @@ def replace_run(frame: DataFrame, uri: str, run_id: str, ingest_date: date, tag:
 
 def overwrite(frame: DataFrame, uri: str, tag: str) -> Commit | None:
     """Replace all rows, in one commit. None where the table was and stays empty."""
-    spark = frame.sparkSession
-    with _commit(spark, uri, tag):
+    with _tagged(frame.sparkSession, uri, tag) as write:
         frame.write.format("delta").mode("overwrite").save(uri)
-    return commit_tagged(spark, uri, tag)
+    return write.commit
 
 
 def merge(
@@ -66,31 +78,38 @@ def merge(
 ) -> Commit | None:
     """Insert rows by key, or replace the row that has it; the frame must hold each key once.
 
-    ``partition_values`` are the values the frame has in partition columns: as literals in the condition they
-    keep Delta from reading and rewriting other partitions. Returns None where nothing changed (no commit is made).
+    Without ``update`` a row whose key is there stays as it is, and no file is rewritten. ``partition_values`` are the
+    values the frame has in partition columns: as literals in the condition they keep Delta from reading and rewriting
+    other partitions. Returns None where nothing changed (no commit is made).
+
+    The frame is evaluated up to twice and must give the same rows each time.
     """
     spark = frame.sparkSession
     conditions = [f"t.`{column}` = s.`{column}`" for column in key]
     for column, values in (partition_values or {}).items():
         literals = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
         conditions.append(f"t.`{column}` IN ({literals})")
-    with _commit(spark, uri, tag):
+    # Delta would first copy the frame, to be safe from frames that give other rows the second time.
+    spark.conf.set(_MATERIALIZE_SOURCE, "none")
+    with _tagged(spark, uri, tag) as write:
         builder = DeltaTable.forPath(spark, uri).alias("t").merge(frame.alias("s"), " AND ".join(conditions))
         if update:
             builder = builder.whenMatchedUpdateAll()
         builder.whenNotMatchedInsertAll().execute()
-    return commit_tagged(spark, uri, tag)
+    return write.commit
 
 
 def restore(spark: SparkSession, uri: str, version: int, tag: str) -> Commit | None:
     """Make an earlier version the newest. None where the table already equals it."""
-    with _commit(spark, uri, tag):
+    with _tagged(spark, uri, tag) as write:
         DeltaTable.forPath(spark, uri).restoreToVersion(version)
-    return commit_tagged(spark, uri, tag)
+    return write.commit
 
 
 def empty(spark: SparkSession, uri: str, tag: str) -> Commit | None:
-    """Remove all rows."""
-    with _commit(spark, uri, tag):
+    """Remove all rows. None where there are none."""
+    if is_empty(spark, uri):
+        return None
+    with _tagged(spark, uri, tag) as write:
         DeltaTable.forPath(spark, uri).delete()
-    return commit_tagged(spark, uri, tag)
+    return write.commit

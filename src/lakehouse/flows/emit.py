@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lakehouse import contracts
@@ -18,17 +19,23 @@ def emit(job: Job) -> None:
     outcomes = [outcome for outcome in read_run(job.settings, job.run_id) if outcome.job != job.name]
     ledger = [row for outcome in outcomes for row in ledger_rows(outcome)]
     runs = [job_row(job.settings, outcome) for outcome in outcomes]
-    for table, rows in (("ops.row_ledger", ledger), ("ops.job_runs", runs)):
-        frame = job.spark.createDataFrame(rows, schema(contracts.load(table)))
-        replace_where(
-            frame,
-            job.settings.table_uri(table),
-            f"run_id = '{job.run_id}'",
-            f"{job.run_id}/{job.name}/{table}",
-        )
+    with ThreadPoolExecutor(2) as pool:
+        written = [
+            pool.submit(_replace, job.beside(), table, rows)
+            for table, rows in (("ops.row_ledger", ledger), ("ops.job_runs", runs))
+        ]
+    for each in written:
+        each.result()
     problem = metrics.send(job.settings, metrics.metrics_of(outcomes, job.settings.environment))
     if problem is not None:
         job.outcome.notes.append(problem)
+
+
+def _replace(job: Job, table: str, rows: list[tuple[Any, ...]]) -> None:
+    frame = job.spark.createDataFrame(rows, schema(contracts.load(table)))
+    replace_where(
+        frame, job.settings.table_uri(table), f"run_id = '{job.run_id}'", f"{job.run_id}/{job.name}/{table}"
+    )
 
 
 def ledger_rows(outcome: Outcome) -> list[tuple[Any, ...]]:

@@ -241,29 +241,44 @@ def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> 
         source: VerdictInput(table_id=item.table_id, version=item.version, run_ids=item.run_ids)
         for source, item in promotion.inputs.items()
     }
-    frame = read(spark, settings.table_uri(name), live.version)
-    reference = _reference(spark, settings)
-    counts = metrics.measure(frame, contract, reference)
-    measures = metrics.silver(
-        contract, counts, run_time(run_id), certified_rows(settings, name, live.table_id)
-    )
-    results = gx.decide(contract, measures)
-
-    def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
-        return _stored_sample(frame, contract, rule.name, reference)
-
-    hint = (
-        "Silver keeps its certified version for readers, and the next bronze_to_silver restores it; correct "
-        "the source, or discard the Bronze run that brought the rows, and start a new run"
-    )
+    rows, results = judge_head(spark, settings, contract, live, run_time(run_id))
     return _Judged(
         contract,
         live,
         tuple(CertifiedRun(run_id=run) for run in contained),
         inputs,
-        counts.rows,
-        _with_samples(results, sample, hint),
+        rows,
+        results,
     )
+
+
+def judge_head(
+    spark: SparkSession, settings: Settings, contract: Contract, live: TableHead, at: datetime
+) -> tuple[int, tuple[RuleResult, ...]]:
+    """The rows of a whole table as it is, and how each rule finds them at a time."""
+    name = contract.name
+    frame = read(spark, settings.table_uri(name), live.version)
+    reference = _reference(spark, settings)
+    counts = metrics.measure(frame, contract, reference)
+    measures = metrics.silver(contract, counts, at, certified_rows(settings, name, live.table_id))
+
+    def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
+        return _stored_sample(frame, contract, rule.name, reference)
+
+    hint = (
+        "readers keep the certified version, and the next bronze_to_silver restores it; correct the source, or "
+        "discard the Bronze run that brought the rows, and start a new run"
+    )
+    return counts.rows, _with_samples(gx.decide(contract, measures), sample, hint)
+
+
+def preview(
+    spark: SparkSession, settings: Settings, layer: GateLayer, name: str, run_id: str
+) -> tuple[RuleResult, ...]:
+    """What the gate would find about a table in a run. Nothing is written."""
+    if layer == "silver":
+        return _silver(spark, settings, name, run_id).results
+    return _bronze(spark, settings, name, run_id, outcomes.read_run(settings, run_id)).results
 
 
 def certified_rows(settings: Settings, name: str, table_id: str) -> int | None:

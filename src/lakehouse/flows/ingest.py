@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib import import_module
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -30,50 +32,47 @@ from lakehouse.observe.outcome import LedgerCounts, TableOutcome
 from lakehouse.quality import quarantine, rules, verdicts
 from lakehouse.quality.verdicts import Certification
 from lakehouse.settings import Settings
-from lakehouse.sources import fx, hubspot, kafka, salesforce, snowflake, vendor
 from lakehouse.sources.watermark import Watermark
 
 log = logging.getLogger("lakehouse.flows.ingest")
 
+# Tables of one source that are loaded side by side, to fill the gaps in which one plans or waits for S3.
+_SIDE_BY_SIDE = 2
+
 Extract = Callable[[Settings, str, Mapping[str, Watermark]], tuple[Manifest, ...]]
 
-
-@dataclass(frozen=True)
-class Source:
-    """What feeds which Bronze tables."""
-
-    extract: Extract
-    tables: tuple[str, ...]
-
-
-SOURCES: dict[str, Source] = {
-    "hubspot": Source(hubspot.extract, ("hubspot_contacts",)),
-    "salesforce": Source(salesforce.extract, ("salesforce_accounts", "salesforce_leads")),
-    "snowflake": Source(snowflake.extract, ("snowflake_orders",)),
-    "vendor": Source(vendor.extract, ("vendor_shipments",)),
-    "fx": Source(fx.extract, ("fx_rates",)),
-    "kafka": Source(kafka.extract, ("kafka_orders",)),
+# Which Bronze tables each source feeds; lakehouse.sources.<name> extracts it.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "hubspot": ("hubspot_contacts",),
+    "salesforce": ("salesforce_accounts", "salesforce_leads"),
+    "snowflake": ("snowflake_orders",),
+    "vendor": ("vendor_shipments",),
+    "fx": ("fx_rates",),
+    "kafka": ("kafka_orders",),
 }
 
 
 def ingest(job: Job, source: str) -> None:
     """Land and load every table of a source."""
-    certified = {table: certification(job, f"bronze.{table}") for table in SOURCES[source].tables}
+    certified = {table: certification(job, f"bronze.{table}") for table in SOURCES[source]}
     watermarks = {
         table: Watermark(time=known.watermark, states=known.states) for table, known in certified.items()
     }
-    manifests = SOURCES[source].extract(job.settings, job.run_id, watermarks)
-    # Refusals of all tables are found before the first of them is written.
-    loads = [_Load(job, manifest, certified[manifest.table]) for manifest in manifests]
-    try:
-        for load in loads:
-            load.require_contract()
-        for load in loads:
-            job.outcome.tables.append(load.write())
-            job.outcome.notes.extend((*load.manifest.notes, *load.surprises()))
-    finally:
-        for load in loads:
-            load.release()
+    # Each source brings a client of its own, and some take half a second to import.
+    extract: Extract = import_module(f"lakehouse.sources.{source}").extract
+    manifests = extract(job.settings, job.run_id, watermarks)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        # Refusals of all tables are found before the first of them is written.
+        loads = list(pool.map(lambda each: _Load(job.beside(), each, certified[each.table]), manifests))
+        try:
+            for load in loads:
+                load.require_contract()
+            job.outcome.tables.extend(pool.map(_Load.write, loads))
+        finally:
+            for load in loads:
+                load.release()
+    for load in loads:
+        job.outcome.notes.extend((*load.manifest.notes, *load.surprises()))
 
 
 def certification(job: Job, table: str) -> Certification:

@@ -11,9 +11,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import date
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pyspark.sql import DataFrame
@@ -36,7 +36,9 @@ from lakehouse.tables.gold import dim_customers, dim_fx, fact_orders
 log = logging.getLogger("lakehouse.flows.publish")
 
 INPUTS = ("silver.orders", "silver.fx_rates", "silver.salesforce_accounts", "silver.hubspot_contacts")
-OUTPUTS = ("gold.dim_customers", "gold.dim_fx", "gold.fact_orders")
+DIMENSIONS = ("gold.dim_customers", "gold.dim_fx")
+FACTS = "gold.fact_orders"
+OUTPUTS = (*DIMENSIONS, FACTS)
 
 
 class TableVersion(BaseModel):
@@ -163,51 +165,45 @@ def _declare(job: Job, inputs: dict[str, TableVersion], hashes: dict[str, str]) 
 
 
 def _replay(job: Job, intent: Intent) -> None:
-    """Commit every table of an intent that is not committed yet, then its marker."""
+    """Commit every table of an intent that is not committed yet, dimensions before facts, then its marker."""
+    with ThreadPoolExecutor(len(DIMENSIONS)) as pool:
+        tables = list(pool.map(lambda table: _publish_table(job.beside(), intent, table), DIMENSIONS))
+    tables.append(_publish_table(job, intent, FACTS))
+    job.outcome.tables.extend(tables)
+    _mark(job, intent, tables)
+
+
+def _publish_table(job: Job, intent: Intent, table: str) -> TableOutcome:
+    """Compare one table with what Gold shows, then commit it. Raises LedgerImbalance before the commit."""
     silver = {
-        table: read(job.spark, job.settings.table_uri(table), version.version)
-        for table, version in intent.inputs.items()
+        name: read(job.spark, job.settings.table_uri(name), version.version)
+        for name, version in intent.inputs.items()
     }
-    outputs: dict[str, TableVersion] = {}
-    records: list[tuple[Any, ...]] = []
-    facts: dict[str, int] = {}
-    for table, frame in _gold(job, intent, silver).items():
-        rows = frame.select(*[F.col(field.name) for field in schema(contracts.load(table))]).persist(
-            StorageLevel.MEMORY_AND_DISK
-        )
-        try:
-            ledger, facts = _ledger(job, intent, table, rows, silver)
-            version = _commit(job, intent, table, rows)
-        finally:
-            rows.unpersist()
-        outputs[table] = version
-        written = ledger.inserted + ledger.updated + ledger.unchanged
-        records.append(
-            (
-                intent.publish_id, intent.run_id, table, version.table_id, version.version,
-                json.dumps({name: item.model_dump() for name, item in intent.inputs.items()}, sort_keys=True),
-                written, facts.get("unpriced"), facts.get("unknown_customers"), run_time(intent.run_id),
-            )
-        )  # fmt: skip
-        job.outcome.tables.append(
-            TableOutcome(
-                table=table,
-                ledger=LedgerCounts(**asdict(ledger)),
-                version=version.version,
-                table_id=version.table_id,
-                inputs=tuple(
-                    InputVersion(table=name, table_id=item.table_id, version=item.version)
-                    for name, item in intent.inputs.items()
-                ),
-                facts=facts,
-            )
-        )
-    _mark(job, intent, outputs, records)
+    rows = _gold(job, intent, silver)[table].select(
+        *[F.col(field.name) for field in schema(contracts.load(table))]
+    )
+    rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        ledger, facts = _ledger(job, intent, table, rows, silver)
+        version = _commit(job, intent, table, rows)
+    finally:
+        rows.unpersist()
+    return TableOutcome(
+        table=table,
+        ledger=LedgerCounts(**asdict(ledger)),
+        version=version.version,
+        table_id=version.table_id,
+        inputs=tuple(
+            InputVersion(table=name, table_id=item.table_id, version=item.version)
+            for name, item in intent.inputs.items()
+        ),
+        facts=facts,
+    )
 
 
 def _gold(job: Job, intent: Intent, silver: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
     """The Gold tables of an intent, dimensions first. Lazily evaluated."""
-    previous = intent.previous["gold.fact_orders"]
+    previous = intent.previous[FACTS]
     customers = dim_customers.transform(
         silver["silver.salesforce_accounts"], silver["silver.hubspot_contacts"], publish_id=intent.publish_id
     )
@@ -218,12 +214,12 @@ def _gold(job: Job, intent: Intent, silver: Mapping[str, DataFrame]) -> dict[str
         silver["silver.orders"],
         customers,
         rates,
-        read(job.spark, job.settings.table_uri("gold.fact_orders"), previous.version),
+        read(job.spark, job.settings.table_uri(FACTS), previous.version),
         run_date=intent.run_date,
         restate_days=intent.restate_days,
         publish_id=intent.publish_id,
     )
-    return {"gold.dim_customers": customers, "gold.dim_fx": rates, "gold.fact_orders": facts}
+    return {"gold.dim_customers": customers, "gold.dim_fx": rates, FACTS: facts}
 
 
 def _ledger(
@@ -251,7 +247,7 @@ def _ledger(
             F.count_if(~is_gone & F.col("n.amount_usd").isNull()).alias("unpriced"),
             F.count_if(~is_gone & ~F.col("n.is_known_customer")).alias("unknown_customers"),
         ]
-        if table == "gold.fact_orders"
+        if table == FACTS
         else []
     )
     counts = compared.agg(
@@ -289,7 +285,7 @@ def _ledger(
 
 def _driving(table: str, rows_found: int, silver: Mapping[str, DataFrame]) -> tuple[int, int, int]:
     """Rows read from the driving input, rows generated, and rows that a later state of the same order supersedes."""
-    if table == "gold.fact_orders":
+    if table == FACTS:
         events = silver["silver.orders"].agg(F.count("*"), F.count_distinct("order_id")).head()
         assert events is not None
         return events[0], 0, events[0] - events[1]
@@ -304,17 +300,32 @@ def _commit(job: Job, intent: Intent, table: str, rows: DataFrame) -> TableVersi
     """Replace the table, once: a replay finds the commit of the try that was cut off."""
     uri = job.settings.table_uri(table)
     tag = f"publish:{intent.publish_id}"
-    commit = commit_tagged(job.spark, uri, tag) or overwrite(rows, uri, tag)
+    done = commit_tagged(job.spark, uri, tag, after=intent.previous[table].version)
+    commit = done or overwrite(rows, uri, tag)
     live = head(job.spark, uri)
     return TableVersion(table_id=live.table_id, version=live.version if commit is None else commit.version)
 
 
-def _mark(job: Job, intent: Intent, outputs: dict[str, TableVersion], records: list[tuple[Any, ...]]) -> None:
+def _mark(job: Job, intent: Intent, tables: list[TableOutcome]) -> None:
     """Say that the publication is complete: in ops.publications for readers, then as the object that ends it."""
+    inputs = json.dumps({name: item.model_dump() for name, item in intent.inputs.items()}, sort_keys=True)
+    records = []
+    outputs: dict[str, TableVersion] = {}
+    for each in tables:
+        assert each.ledger is not None
+        assert each.table_id is not None
+        assert each.version is not None
+        written = each.ledger.inserted + each.ledger.updated + each.ledger.unchanged
+        outputs[each.table] = TableVersion(table_id=each.table_id, version=each.version)
+        records.append(
+            (
+                intent.publish_id, intent.run_id, each.table, each.table_id, each.version, inputs, written,
+                each.facts.get("unpriced"), each.facts.get("unknown_customers"), run_time(intent.run_id),
+            )
+        )  # fmt: skip
     table = "ops.publications"
-    frame = job.spark.createDataFrame(records, schema(contracts.load(table)))
     replace_where(
-        frame,
+        job.spark.createDataFrame(records, schema(contracts.load(table))),
         job.settings.table_uri(table),
         f"publish_id = '{intent.publish_id}'",
         f"publish:{intent.publish_id}",

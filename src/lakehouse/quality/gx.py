@@ -5,8 +5,10 @@ It takes about two seconds to import, once a process, and is therefore imported 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -135,11 +137,22 @@ def _batch(kind: str, frame: Any) -> Any:
 
 @cache
 def _context() -> EphemeralDataContext:
-    """One context a process, in memory, that reports to nobody and draws no progress bars."""
+    """One context a process, in memory: it reports to nobody, writes no documentation and draws no progress bars."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    with warnings.catch_warnings():
+        # Its own use of modules that Python renamed is nothing that a reader of a job's log can change.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
 
-    context = great_expectations.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    return context
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
+        config = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+            progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+            analytics_enabled=False,
+        )
+        return great_expectations.get_context(mode="ephemeral", project_config=config)

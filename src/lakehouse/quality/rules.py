@@ -140,7 +140,9 @@ def samples(
     frame: DataFrame, contract: Contract, violation: SparkColumn, n: int = 3
 ) -> tuple[dict[str, str], ...]:
     """The first ``n`` rows for which ``violation`` is true, as text without nulls, personal columns masked."""
-    known = {column.name: column for column in contract.columns if column.name != PAYLOAD_HASH}
+    known = {
+        column.name: column for column in contract.columns if not column.is_system or column.name == POSITION
+    }
     order = [quote(name) for name in (*contract.key, POSITION) if name in frame.columns]
     shown = [
         show(as_text(known[name]), known[name].is_personal).alias(name)

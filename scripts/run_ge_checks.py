@@ -1,0 +1,198 @@
+"""Show how every rule finds a table, without writing anything: a verdict is what the gates leave, not this.
+
+With --run-id as that run's gate would (Bronze: the run's rows; Silver: the head, as the run promoted it); without it
+a Silver or Gold table as it is now, and of a Bronze table the run that was judged last. With --native Great
+Expectations looks at the stored rows itself, rule by rule, in place of the gate's single pass.
+
+On a laptop it finds the running local stack by itself; elsewhere it is submitted like a job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+REPO = Path(__file__).resolve().parents[1]
+if (REPO / "src" / "lakehouse").is_dir():
+    sys.path[:0] = [str(REPO / "src"), str(REPO)]
+
+from lakehouse import contracts  # noqa: E402  # the path to it is set just above
+from lakehouse.contracts import Contract  # noqa: E402
+from lakehouse.errors import EXIT_GATE, ConfigError, LakehouseError, NotCertified, UsageError  # noqa: E402
+from lakehouse.quality import verdicts  # noqa: E402
+from lakehouse.quality.verdicts import RuleResult, outcome_of  # noqa: E402
+from lakehouse.runs import run_time  # noqa: E402
+from lakehouse.settings import Settings, load_settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_LAYERS = ("bronze", "silver", "gold")
+_WIDEST = 60
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the rules of one table; 0 where none that stops is broken, 11 where one is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--layer", required=True, choices=_LAYERS)
+    parser.add_argument("--table", required=True, help="bare or dotted name, e.g. orders")
+    parser.add_argument(
+        "--native", action="store_true", help="let Great Expectations look at the rows itself"
+    )
+    parser.add_argument("--run-id", help="judge what this run wrote or promoted")
+    parser.add_argument("--config", help="settings file, a path or s3:// URI (default: $LAKEHOUSE_CONFIG)")
+    arguments = parser.parse_args(argv)
+    if arguments.config is None:
+        _use_laptop_stack()
+    try:
+        settings = load_settings(_config(arguments.config))
+        contract = _contract(settings, arguments.layer, arguments.table)
+        results, about = _results(settings, contract, arguments.run_id, arguments.native)
+    except LakehouseError as error:
+        print(f"run_ge_checks: {error.code}: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"What to do: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    print(_report(contract, about, results))
+    return EXIT_GATE if outcome_of(results) == "failed" else 0
+
+
+def _config(given: str | None) -> str:
+    location = given or os.environ.get("LAKEHOUSE_CONFIG")
+    if location is None:
+        raise ConfigError(
+            "received neither --config nor $LAKEHOUSE_CONFIG, expected a settings file",
+            hint="start the local stack (`make local-up`), or name the settings: --config s3://…/config/prod.yaml",
+        )
+    return location
+
+
+def _contract(settings: Settings, layer: str, table: str) -> Contract:
+    name = table if "." in table else f"{layer}.{table}"
+    known = [each for each in contracts.names() if each.startswith(f"{layer}.")]
+    if name not in known:
+        raise UsageError(f"received --table {table}, expected one of {', '.join(known)}")
+    return contracts.load(name).with_overrides(settings.dq_thresholds)
+
+
+def _results(
+    settings: Settings, contract: Contract, run_id: str | None, native: bool
+) -> tuple[tuple[RuleResult, ...], str]:
+    """What the rules find, and what they looked at, in words."""
+    from lakehouse.delta.read import head, read
+    from lakehouse.flows import gate
+    from lakehouse.quality import gx
+    from lakehouse.session import spark_session
+
+    if run_id is None and contract.layer == "bronze" and not native:
+        run_id = _last_judged(settings, contract)
+    if contract.layer == "gold" and run_id is not None:
+        raise UsageError("received --run-id for a Gold table, expected none: Gold has no gate of its own")
+    at = datetime.now(UTC) if run_id is None else run_time(run_id)
+    spark: SparkSession = spark_session("run_ge_checks", settings.lake_uri)
+    live = head(spark, settings.table_uri(contract.name))
+    if native:
+        frame = read(spark, settings.table_uri(contract.name), live.version)
+        about = f"version {live.version}, stored rows"
+        if run_id is not None and contract.layer == "bronze":
+            frame = frame.where(frame["_run_id"] == run_id)
+            about += f" of run {run_id}"
+        return gx.audit(frame, contract, at), about
+    if contract.layer == "bronze" and run_id is not None:
+        return gate.preview(spark, settings, "bronze", contract.name, run_id), f"run {run_id}"
+    if contract.layer == "silver" and run_id is not None:
+        return gate.preview(spark, settings, "silver", contract.name, run_id), f"as run {run_id} promoted it"
+    return gate.judge_head(spark, settings, contract, live, at)[1], f"version {live.version}"
+
+
+def _last_judged(settings: Settings, contract: Contract) -> str:
+    found = verdicts.read_all(settings, contract.name)
+    if not found:
+        raise NotCertified(f"{contract.name}: no run has been judged yet", hint="name one: --run-id <run id>")
+    return found[-1].run_id
+
+
+def _report(contract: Contract, about: str, results: Sequence[RuleResult]) -> str:
+    """The rules as a table, then what is broken, with sample rows."""
+    from lakehouse.flows.gate import describe
+
+    def cut(text: str) -> str:
+        return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+    rows = [("rule", "severity", "observed", "expected", "verdict")]
+    rows += [
+        (
+            each.name,
+            each.severity,
+            cut(each.observed),
+            cut(each.expected),
+            "passed" if each.passed else "BROKEN",
+        )
+        for each in results
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [f"{contract.name} (contract {contract.version}), {about}", ""]
+    lines += [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines += [
+        "",
+        f"{outcome_of(results)}: {sum(each.passed for each in results)} of {len(results)} rules hold",
+    ]
+    for each in results:
+        if not each.passed:
+            lines += describe(contract.name, each)
+    hints = dict.fromkeys(each.hint for each in results if not each.passed and each.hint)
+    lines += [f"What to do: {hint}" for hint in hints]
+    return "\n".join(lines)
+
+
+def _use_laptop_stack() -> None:
+    """Outside spark-submit, where a local stack has been started: its environment, and Spark as its jobs have it."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ or not (REPO / "local").is_dir():
+        return
+    from local import log4j
+    from local.aws.emr_process import image_confs
+    from local.jars import SetupIncomplete, jars
+    from local.stack import Stack
+    from local.supervisor import ServiceError
+
+    try:
+        stack = Stack.load()
+        class_path = jars("spark", "s3a")
+    except (ServiceError, SetupIncomplete) as problem:
+        print(f"run_ge_checks: {problem}", file=sys.stderr)
+        return
+    os.environ.update(stack.exports)
+    folder = Path(tempfile.mkdtemp(prefix="run-ge-checks-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    quiet = folder / "log4j2.properties"
+    quiet.write_text(log4j.properties())
+    confs = image_confs(stack.aws_endpoint) | {
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, class_path)),
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={quiet}",
+        "spark.jars": "",
+        "spark.local.dir": str(folder),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+    shared = [
+        (REPO / "emr_configs" / name).read_text() for name in ("spark-defaults.conf", "delta-core.conf")
+    ]
+    lines = [*shared, *(f"{key} {value}" for key, value in confs.items())]
+    properties = folder / "spark.conf"
+    properties.write_text("\n".join(lines) + "\n")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {properties} pyspark-shell"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
