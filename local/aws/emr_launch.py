@@ -25,9 +25,9 @@ from local import log4j
 from local.aws.emr_process import LocaliseError, Submission
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
-# The last three: class metadata of a Spark job passes the default threshold, a full collection for nothing; and a JVM
-# with C1 alone keeps 48 MB for compiled code, which a job of many plans fills and then throws out again; and what
-# a task makes is garbage before the next one, so a large young generation is emptied seldom and is nearly free to empty.
+# The last three: class metadata of a Spark job passes the default threshold, a full collection for nothing; a JVM with
+# C1 alone keeps 48 MB for compiled code, which a job of many plans fills and then throws out again; and what a task
+# makes is garbage before the next one, so that a large young generation is nearly free to empty.
 FAST_OPTIONS = (
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
