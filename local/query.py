@@ -9,6 +9,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from botocore.exceptions import ClientError
+
 from local.stack import Stack
 from local.supervisor import ServiceError
 
@@ -30,9 +32,12 @@ class Answer:
 def ask(stack: Stack, sql: str, database: str = "lakehouse_gold", timeout: float = 120.0) -> Answer:
     """Run a statement to its end. Raises QueryFailed with Athena's reason."""
     athena = stack.client("athena")
-    started = athena.start_query_execution(
-        QueryString=sql, QueryExecutionContext={"Database": database}, WorkGroup="lakehouse"
-    )["QueryExecutionId"]
+    try:
+        started = athena.start_query_execution(
+            QueryString=sql, QueryExecutionContext={"Database": database}, WorkGroup="lakehouse"
+        )["QueryExecutionId"]
+    except ClientError as error:
+        raise QueryFailed(error.response["Error"]["Message"]) from None
     deadline = time.monotonic() + timeout
     while True:
         execution = athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]
