@@ -164,7 +164,8 @@ def up(state: Path, say: Say, only: list[str] | None = None) -> Stack:
     supervisor = Supervisor(state)
     ports = choose_ports(state, supervisor)
     modules = {n: m for n, m in present().items() if not only or n in only}
-    exports: dict[str, str] = {}
+    # A proxy of the machine is not asked for what runs on loopback.
+    exports: dict[str, str] = {"NO_PROXY": "127.0.0.1,localhost"}
     waiting: list[ServiceSpec] = []
     for name, module in modules.items():
         env = base_environment() | exports | {"LAKEHOUSE_STATE_DIR": str(state)}
