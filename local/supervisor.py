@@ -156,15 +156,12 @@ def _end_group(pid: int, grace: float) -> None:
 
 
 def _group_alive(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    with contextlib.suppress(psutil.Error):
-        # A group that consists of a zombie is over; its parent has yet to notice.
-        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE and not psutil.Process(pid).children():
-            return False
-    return True
+    """Whether a member of the group still runs; zombies are over, their parent has yet to notice."""
+    for member in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getpgid(member.pid) == pid and member.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def _reap() -> None:
