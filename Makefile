@@ -68,7 +68,7 @@ local-status: ## What runs, where, and where its log is
 
 .PHONY: test
 test: lint ## Everything that must pass (ARGS="-k orders" for a part)
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff (format and rules), mypy --strict on src/
