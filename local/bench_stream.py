@@ -120,7 +120,7 @@ def bench(count: int, flaw_share: float) -> int:
         ready = begun
         for progress in stream_lake.watch(stream, run_id, PATIENCE):
             memory.look()
-            if progress is None or not batches.rows and progress.get("batch_id") is None:
+            if progress is None or (not batches.rows and progress.get("batch_id") is None):
                 ready = time.monotonic()
             if progress is not None and batches.note(progress):
                 say(

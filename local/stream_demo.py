@@ -66,7 +66,7 @@ def demo(count: int, flaw_share: float) -> int:
         return 1
     print(
         f"\nproduced = Bronze + DLQ: {sent['produced']:,} = {counts.bronze:,} + {counts.dlq:,}, every record once.\n"
-        "The stream stays stopped until `ensure` is asked for; `make demo` makes the sample's lake the current one again."
+        "The stream is stopped, its stack is up; `make demo` makes the sample's lake the current one again."
     )
     return 0
 
