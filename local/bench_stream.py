@@ -104,7 +104,7 @@ class Memory:
 def bench(count: int, flaw_share: float) -> int:
     """Returns 0 where the stream caught up and every event is in one table, once; 1 otherwise."""
     clock = Clock()
-    with clock.step("A lake of its own, whose order topic is read by the stream"):
+    with clock.step("A lake of its own, in mode stream"):
         running = stream_lake.fresh("bench-stream")
         stream = stream_lake.stream_of(running)
     with clock.step(f"{count:,} events into the topic"):

@@ -23,7 +23,7 @@ PATIENCE = 300.0
 def demo(count: int, flaw_share: float) -> int:
     """Returns 0 where every event is in exactly one table, once, and the stream ended by itself; 1 otherwise."""
     clock = Clock()
-    with clock.step("A lake of its own, whose order topic is read by the stream"):
+    with clock.step("A lake of its own, in mode stream"):
         running = stream_lake.fresh("stream")
         stream = stream_lake.stream_of(running)
     from common.stream import supervise
@@ -32,7 +32,7 @@ def demo(count: int, flaw_share: float) -> int:
     def alert(subject: str, message: str) -> None:
         say(f"{subject}: {message}")
 
-    with clock.step("The supervisor starts the stream (EMR Serverless, STREAMING)"):
+    with clock.step("The supervisor starts the stream"):
         say(supervise(stream, Asked(by_hand=True, who="stream-demo"), alert))
         run_id = stream.see().live[0].id
         for progress in stream_lake.watch(stream, run_id, PATIENCE):
@@ -52,10 +52,18 @@ def demo(count: int, flaw_share: float) -> int:
         stop = Asked("stop", by_hand=True, who="stream-demo", reason="the demo is over")
         begun = time.monotonic()
         say(supervise(stream, stop, alert))
-        say(f"the run ended {stream_lake.state_of(stream, run_id)[0]} after {time.monotonic() - begun:.0f} s")
+        graceful = stream_lake.ended_by_itself(stream, run_id)
+        how = "by itself" if graceful else "without a word"
+        say(
+            f"the run ended {stream_lake.state_of(stream, run_id)[0]}, {how}, after {time.monotonic() - begun:.0f} s"
+        )
     with clock.step("The proof, read from the tables"):
         counts = stream_lake.count(running)
         problems = stream_lake.prove(counts, sent)
+        if not graceful:
+            problems.append(
+                f"the stream did not end by itself when stopped: {stream_lake.logs(stream, run_id)}"
+            )
         say(f"produced {sent['produced']:>8,}  = {sent['good']:,} good + {sent['flawed']:,} broken")
         say(f"Bronze   {counts.bronze:>8,}")
         say(f"DLQ      {counts.dlq:>8,}  {', '.join(f'{what} {n}' for what, n in counts.reasons)}")

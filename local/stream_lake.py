@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ def fresh(name: str) -> Stack:
     # The supervisor's code reads its settings where Airflow's workers have them.
     os.environ.update(airflow.environment(running) | {"LAKEHOUSE_STATE_DIR": str(state)})
     sys.path.insert(0, str(REPO / "dags"))
+    logging.getLogger("common").setLevel(logging.WARNING)  # what the supervisor says at last is printed
     _apply_contracts(running)
     return running
 
@@ -96,6 +98,19 @@ def state_of(stream: Stream, run_id: str) -> tuple[str, str]:
     """State and details of a job run."""
     job_run = stream.emr.get_job_run(applicationId=stream.application, jobRunId=run_id)["jobRun"]
     return str(job_run["state"]), str(job_run.get("stateDetails") or "")
+
+
+def ended_by_itself(stream: Stream, run_id: str) -> bool:
+    """Whether the job left word that it ended well: a killed one cannot."""
+    progress = stream.progress()
+    if progress is None:
+        return False
+    key = f"runs/{progress.said['run_id']}/kafka_orders_to_bronze/outcome.json"
+    try:
+        outcome = json.loads(stream.s3.get_object(Bucket=stream.lake, Key=key)["Body"].read())
+    except stream.s3.exceptions.NoSuchKey:
+        return False
+    return bool(outcome.get("status") == "succeeded" and outcome.get("emr_job_run_id") == run_id)
 
 
 def logs(stream: Stream, run_id: str) -> str:
