@@ -52,7 +52,7 @@ def demo(count: int, flaw_share: float) -> int:
         stop = Asked("stop", by_hand=True, who="stream-demo", reason="the demo is over")
         begun = time.monotonic()
         say(supervise(stream, stop, alert))
-        graceful = stream_lake.ended_by_itself(stream, run_id)
+        graceful = stream_lake.ended_by_itself(stream)
         how = "by itself" if graceful else "without a word"
         say(
             f"the run ended {stream_lake.state_of(stream, run_id)[0]}, {how}, after {time.monotonic() - begun:.0f} s"

@@ -100,8 +100,8 @@ def state_of(stream: Stream, run_id: str) -> tuple[str, str]:
     return str(job_run["state"]), str(job_run.get("stateDetails") or "")
 
 
-def ended_by_itself(stream: Stream, run_id: str) -> bool:
-    """Whether the job left word that it ended well: a killed one cannot."""
+def ended_by_itself(stream: Stream) -> bool:
+    """Whether the job that wrote the last progress left word that it ended well: a killed one cannot."""
     progress = stream.progress()
     if progress is None:
         return False
@@ -110,7 +110,7 @@ def ended_by_itself(stream: Stream, run_id: str) -> bool:
         outcome = json.loads(stream.s3.get_object(Bucket=stream.lake, Key=key)["Body"].read())
     except stream.s3.exceptions.NoSuchKey:
         return False
-    return bool(outcome.get("status") == "succeeded" and outcome.get("emr_job_run_id") == run_id)
+    return bool(outcome["status"] == "succeeded")
 
 
 def logs(stream: Stream, run_id: str) -> str:
