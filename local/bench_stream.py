@@ -26,6 +26,8 @@ FLAWS = (
     "unparseable_event_ts"
 )
 PATIENCE = 3600.0
+#: Helpers of the launcher that come and go are below.
+SMALLEST_MB = 20
 
 
 @dataclass
@@ -89,8 +91,9 @@ class Memory:
             except (OSError, ValueError):
                 continue
             name = f"{status['Name'].strip()} {stat.parent.name}"
-            if "VmHWM" in status:
-                self.peaks[name] = int(status["VmHWM"].split()[0]) / 1024
+            peak = int(status.get("VmHWM", "0").split()[0]) / 1024
+            if peak >= SMALLEST_MB:
+                self.peaks[name] = peak
 
     def lines(self) -> list[str]:
         heap = memory_gb(image_confs("")["spark.driver.memory"], 1.0) * 1024
@@ -140,7 +143,7 @@ def bench(count: int, flaw_share: float) -> int:
         f"                        {count / (ended - begun):,.0f} events/s from the submission to the end of the run"
     )
     print(
-        f"  beside the batches    {ended - begun - working:.0f} s of {ended - begun:.0f} s, most of it the start of Spark"
+        f"  beside the batches    {ended - begun - working:.0f} of {ended - begun:.0f} s, most of it the start of Spark"
     )
     for line in [*batches.lines(count), *memory.lines()]:
         print(f"  {line}")
