@@ -110,6 +110,8 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "log.dirs": data,
         # Retention goes by the records' own time: sample orders of last year would vanish at once.
         "log.retention.ms": -1,
+        # The sample's last day may end later than now, and its second day is tomorrow.
+        "log.message.timestamp.after.max.ms": 9223372036854775807,
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
         # Internal topics for one node; Kafka's 50 partitions each are files and seconds for nothing.

@@ -9,6 +9,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from botocore.exceptions import ClientError
+
 from local.stack import Stack
 from local.supervisor import ServiceError
 
@@ -30,9 +32,12 @@ class Answer:
 def ask(stack: Stack, sql: str, database: str = "lakehouse_gold", timeout: float = 120.0) -> Answer:
     """Run a statement to its end. Raises QueryFailed with Athena's reason."""
     athena = stack.client("athena")
-    started = athena.start_query_execution(
-        QueryString=sql, QueryExecutionContext={"Database": database}, WorkGroup="lakehouse"
-    )["QueryExecutionId"]
+    try:
+        started = athena.start_query_execution(
+            QueryString=sql, QueryExecutionContext={"Database": database}, WorkGroup="lakehouse"
+        )["QueryExecutionId"]
+    except ClientError as error:
+        raise QueryFailed(error.response["Error"]["Message"]) from None
     deadline = time.monotonic() + timeout
     while True:
         execution = athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]
@@ -49,14 +54,23 @@ def ask(stack: Stack, sql: str, database: str = "lakehouse_gold", timeout: float
     rows: list[list[str | None]] = []
     for page in athena.get_paginator("get_query_results").paginate(QueryExecutionId=started):
         columns = [column["Name"] for column in page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]]
-        rows += [[cell.get("VarCharValue") for cell in row["Data"]] for row in page["ResultSet"]["Rows"]]
+        rows += [_cells(row["Data"], len(columns)) for row in page["ResultSet"]["Rows"]]
     statistics = execution["Statistics"]
     return Answer(
         columns,
-        rows[1:],
+        # Only the answer to a SELECT has a first row of column names.
+        rows[1:] if execution.get("StatementType") == "DML" else rows,
         statistics.get("DataScannedInBytes", 0),
         statistics.get("TotalExecutionTimeInMillis", 0),
     )
+
+
+def _cells(data: list[dict[str, str]], width: int) -> list[str | None]:
+    """A row's cells. Of statements like DESCRIBE Athena gives a whole line in the first cell, tabs between."""
+    cells = [cell.get("VarCharValue") for cell in data]
+    if len(cells) < width and cells and cells[0] is not None:
+        cells = [cell.strip() or None for cell in cells[0].split("\t")]
+    return [*cells, *[None] * (width - len(cells))]
 
 
 def as_table(answer: Answer) -> str:

@@ -168,7 +168,8 @@ def up(state: Path, say: Say, only: list[str] | None = None, kafka_mode: str | N
     supervisor = Supervisor(state)
     ports = choose_ports(state, supervisor)
     modules = {n: m for n, m in present().items() if not only or n in only}
-    exports = {"KAFKA_MODE": kafka_mode or _kafka_mode(state)}
+    # A proxy of the machine is not asked for what runs on loopback.
+    exports = {"NO_PROXY": "127.0.0.1,localhost", "KAFKA_MODE": kafka_mode or _kafka_mode(state)}
     waiting: list[ServiceSpec] = []
     for name, module in modules.items():
         env = base_environment() | exports | {"LAKEHOUSE_STATE_DIR": str(state)}

@@ -252,14 +252,8 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             self.log.info("No outcome at %s: %s", self.outcome_uri, error)
             return None
         started = started if started.tzinfo else started.replace(tzinfo=UTC)
-        written_by = outcome.get("emr_job_run_id")
-        # Without an id the time decides; EMR may report whole seconds, the job reports microseconds.
-        own = (
-            written_by == self.job_id
-            if written_by
-            else started >= job_run["createdAt"].replace(microsecond=0)
-        )
-        if not own:
+        # EMR may report whole seconds, the job reports microseconds.
+        if started < job_run["createdAt"].replace(microsecond=0):
             self.log.info("The outcome at %s is of an earlier try (started %s).", self.outcome_uri, started)
             return None
         return dict(outcome)
@@ -397,6 +391,8 @@ _COMMON_ARGUMENTS = (
     "{{ ti.task_id }}",
     "--airflow-try",
     "{{ ti.try_number }}",
+    "--airflow-job-name",
+    "{{ job_name }}",
 )
 
 

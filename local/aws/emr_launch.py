@@ -36,6 +36,7 @@ FAST_OPTIONS = (
     "-XX:MetaspaceSize=256m",
     "-XX:ReservedCodeCacheSize=240m",
     "-Xmn400m",
+    "-XX:-UsePerfData",
 )
 DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 SPARK_SCALA_VERSION = "2.13"
@@ -94,6 +95,7 @@ class Launcher:
             f"-Xmx{memory}",
             *FAST_OPTIONS,
             *sharing,
+            f"-Djava.io.tmpdir={properties.parent / 'tmp'}",
             f"-Dlog4j2.configurationFile=file:{self._log4j}",
             *self._module_options(),
             *shlex.split(user_options),

@@ -212,6 +212,7 @@ def prepare(
                 del confs[key]
     submission.entry_point = localise(submission.entry_point, files, objects, jars)
     confs.setdefault("spark.sql.warehouse.dir", str(folder / "tmp" / "warehouse"))
+    confs.setdefault("spark.hadoop.hadoop.tmp.dir", str(folder / "tmp" / "hadoop"))
     driver_env = {k[len(DRIVER_ENV) :]: confs.pop(k) for k in list(confs) if k.startswith(DRIVER_ENV)}
     return driver_environment(stack_env, driver_env, folder)
 

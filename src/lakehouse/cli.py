@@ -65,6 +65,7 @@ def parser(job: str, description: str) -> argparse.ArgumentParser:
     airflow.add_argument("--airflow-run-id")
     airflow.add_argument("--airflow-task-id")
     airflow.add_argument("--airflow-try", type=int, default=1)
+    airflow.add_argument("--airflow-job-name", help="name of the EMR job run, the same for every try")
     return result
 
 
@@ -152,6 +153,7 @@ def _parent(arguments: argparse.Namespace) -> Parent | None:
         run_id=arguments.airflow_run_id,
         task_id=arguments.airflow_task_id,
         try_number=arguments.airflow_try,
+        job_name=arguments.airflow_job_name,
     )
 
 

@@ -42,7 +42,8 @@ JOB = """
 import argparse, datetime, json, os, signal, sys, time
 import boto3
 parser = argparse.ArgumentParser()
-for name in ("config", "run-id", "airflow-dag-id", "airflow-run-id", "airflow-task-id", "airflow-try", "db"):
+for name in ("config", "run-id", "airflow-dag-id", "airflow-run-id", "airflow-task-id", "airflow-try",
+             "airflow-job-name", "db"):
     parser.add_argument("--" + name)
 args = parser.parse_args()
 s3 = boto3.client("s3")
@@ -52,7 +53,6 @@ now = lambda: datetime.datetime.now(datetime.UTC).isoformat()
 def say(error=None, started_at=now(), **more):
     outcome = {{"job": job, "run_id": args.run_id, "status": "failed" if error else "succeeded",
                "started_at": started_at, "error": error,
-               "emr_job_run_id": os.environ.get("LAKEHOUSE_EMR_JOB_RUN_ID"),
                "tables": [{{"table": "silver.orders", "version": 3,
                           "ledger": {{"read": 1200, "inserted": 1199, "quarantined": 1}}}}],
                "verdicts": [], "notes": []}} | more

@@ -7,9 +7,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.quality.support import make_settings
 
 if TYPE_CHECKING:
     from tests.dags.conftest import Emr
@@ -108,6 +111,7 @@ def test_the_job_is_submitted_whole(run: Run, emr: Emr) -> None:
         "--airflow-run-id": ran.dag_run_id,
         "--airflow-task-id": "job",
         "--airflow-try": "1",
+        "--airflow-job-name": ran.job_runs[0]["name"],
         "--db": "gold",
     }
     overrides = job_run["configurationOverrides"]
@@ -153,26 +157,34 @@ def test_a_job_that_dies_without_a_word_is_retried(run: Run, caplog: pytest.LogC
 
 
 def test_the_outcome_of_an_earlier_try_is_not_taken_for_this_ones(run: Run) -> None:
-    """The first try ends with a terminal outcome of another job run in place: it must not be believed."""
+    """The first try dies with an older, terminal outcome in its place: it must not be believed."""
     ran = run(
         "if args.airflow_try == '1':\n"
-        "    say({'error_class': 'terminal', 'code': 'OLD', 'message': 'm', 'hint': 'h'}, emr_job_run_id='another')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    say({'error_class': 'terminal', 'code': 'OLD', 'message': 'm', 'hint': 'h'},\n"
+        "        started_at='2026-01-01T00:00:00Z')\n"
+        "    sys.exit(1)\n"
         "say()"
     )
     assert (ran.state, ran.tries) == ("success", 2)
-
-
-def test_an_outcome_without_a_job_run_id_is_judged_by_its_time(run: Run) -> None:
-    ran = run(
-        "if args.airflow_try == '1':\n"
-        "    say({'error_class': 'terminal', 'code': 'OLD', 'message': 'm', 'hint': 'h'}, emr_job_run_id=None,\n"
-        "        started_at='2026-01-01T00:00:00Z')\n"
-        "    sys.exit(1)\n"
-        "say(emr_job_run_id=None)"
-    )
-    assert (ran.state, ran.tries) == ("success", 2)
     assert ran.xcom("outcome")["status"] == "succeeded"
+
+
+def test_what_every_try_of_a_task_used_is_added_up(run: Run, emr: Emr) -> None:
+    from lakehouse.observe import cost
+
+    ran = run("fail('transient', 'SOURCE_DOWN') if args.airflow_try == '1' else say()")
+    settings = make_settings(f"s3://{emr.lake}", emr_application_id=emr.application)
+    [one, other] = [
+        emr.stack.client("emr-serverless").get_job_run(applicationId=emr.application, jobRunId=each["id"])[
+            "jobRun"
+        ]
+        for each in ran.job_runs
+    ]
+    name = one["name"]
+    used = cost.billed(settings, {name, "another"}, one["createdAt"] - timedelta(hours=1))
+    hours = [Decimal(str(each["billedResourceUtilization"]["vCPUHour"])) for each in (one, other)]
+    assert {name: usage.vcpu_hours for name, usage in used.items()} == {name: sum(hours)}
+    assert used[name].cost_usd(settings.prices) > 0
 
 
 @pytest.mark.parametrize(("exit_code", "code"), [(2, "USAGE"), (10, "TERMINAL"), (11, "GATE_FAILED")])

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from random import Random
+from threading import Lock
 from typing import Any
 
 import pytest
 
+from lakehouse.runs import run_time
 from tests.e2e.conftest import AFTER, INGESTION, World, run_id
 from tests.tables import oracle
 from tests.tables.rows import ordered
 
 pytestmark = pytest.mark.timeout(900)
 
+# Their rows of the warehouse stay in Bronze and are never promoted.
+REFUSED = (run_id(2),)
 GOLD = ("gold.dim_customers", "gold.dim_fx", "gold.fact_orders")
 
 
@@ -67,20 +74,30 @@ def test_silver_and_gold_equal_an_independent_computation(world: World) -> None:
     assert accounts == world.rows("silver.salesforce_accounts")
     assert contacts == world.rows("silver.hubspot_contacts")
 
+    assert_gold_is_computed_from_silver(world, run_id(1))
+
+
+def assert_gold_is_computed_from_silver(world: World, run: str) -> None:
     publish_id = world.rows("gold.fact_orders")[0]["_publish_id"]
+    assert publish_id.startswith(run)
+    accounts, contacts = world.rows("silver.salesforce_accounts"), world.rows("silver.hubspot_contacts")
     customers = oracle.dim_customers(accounts, contacts, publish_id)
     facts = oracle.fact_orders(
-        orders,
+        world.rows("silver.orders"),
         customers,
-        fx,
+        world.rows("silver.fx_rates"),
         [],
-        run_date=datetime(2026, 11, 1, tzinfo=UTC).date(),
+        run_date=run_time(run).date(),
         staleness=world.settings.fx.max_staleness_days,
         restate_days=world.settings.fx.restate_days,
         publish_id=publish_id,
     )
     assert sorted(customers, key=lambda row: row["id"]) == world.rows("gold.dim_customers")
     assert sorted(facts, key=lambda row: row["order_id"]) == world.rows("gold.fact_orders")
+
+
+def without_publication(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "_publish_id"} for row in rows]
 
 
 def test_a_second_run_of_the_day_adds_nothing(world: World) -> None:
@@ -181,7 +198,86 @@ def test_an_uncertified_head_of_silver_is_taken_back_before_the_next_merge(
         assert world.run("bronze_to_silver", run) == 1
     for job in AFTER[1:]:
         assert world.run(job, run) == 0, world.outcome(job, run).error
-    assert silver_orders(world, refused=(run_id(2), run_id(3))) == world.rows("silver.orders")
+    assert silver_orders(world, refused=REFUSED) == world.rows("silver.orders")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it, and nothing that catches exceptions, does anything more."""
+
+
+@contextmanager
+def killed_at(event: int) -> Iterator[None]:
+    """Kill the process at its n-th step outward: before or after a commit, before or after a small object is put."""
+    from lakehouse import store
+    from lakehouse.delta import write
+
+    steps = count()
+    lock = Lock()
+
+    def step() -> None:
+        with lock:
+            if next(steps) >= event:
+                raise Killed
+
+    def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            step()
+            answer = function(*arguments, **options)
+            step()
+            return answer
+
+        return call
+
+    real = write._tagged
+
+    @contextmanager
+    def tagged(*arguments: Any) -> Iterator[Any]:
+        step()
+        with real(*arguments) as commit:
+            yield commit
+        step()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "_tagged", tagged)
+        patch.setattr(store, "put", guarded(store.put))
+        patch.setattr(store, "put_if_absent", guarded(store.put_if_absent))
+        with suppress(Killed):
+            yield
+
+
+def test_jobs_killed_at_random_and_repeated_give_the_same_tables(world: World) -> None:
+    world.load(world.generate("day6", "--day", "6"))
+    run, chance = run_id(6), Random(20261121)
+    kills = {"snowflake_to_bronze": 3, "dq_check_bronze": 2, "bronze_to_silver": 4, "silver_to_gold": 4}
+    for job in (*INGESTION, *AFTER):
+        for _ in range(kills.get(job, 1)):
+            with killed_at(chance.randrange(1, 16)):
+                world.run(job, run)
+        assert world.run(job, run) == 0, world.outcome(job, run).error
+
+    for table in ("snowflake_orders", "kafka_orders", "hubspot_contacts"):
+        job = next(job for job, source in INGESTION.items() if table.startswith(source))
+        [reported] = world.outcome(job, run).tables
+        assert reported.ledger is not None
+        stored = world.table(f"bronze.{table}").where(f"_run_id = '{run}'").count()
+        assert reported.ledger.inserted == stored
+    assert silver_orders(world, refused=REFUSED) == world.rows("silver.orders")
+    assert_gold_is_computed_from_silver(world, run_id(6))
+    published = [row for row in world.rows("ops.publications") if row["run_id"] == run]
+    assert len({row["publish_id"] for row in published}) * len(GOLD) == len(published)
+
+
+def test_tables_that_somebody_restored_are_brought_back(world: World) -> None:
+    from lakehouse.delta.write import restore
+
+    before = gold(world), world.rows("silver.orders")
+    for table in ("silver.orders", "gold.fact_orders"):
+        restore(world.spark, world.settings.table_uri(table), 1, "by hand")
+    assert (gold(world), world.rows("silver.orders")) != before
+    world.day(run_id(6, hour=9))
+    assert world.rows("silver.orders") == before[1]
+    for table, rows in before[0].items():
+        assert without_publication(rows) == without_publication(world.rows(table))
 
 
 def test_the_end_of_the_day_records_every_job(world: World) -> None:

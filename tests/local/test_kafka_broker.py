@@ -134,6 +134,19 @@ def test_records_are_kept_however_old(broker: Broker) -> None:
     assert answer.result(timeout=TIMEOUT)["retention.ms"].value == "-1"
 
 
+def test_a_record_of_tomorrow_is_taken(broker: Broker) -> None:
+    errors: list[object] = []
+    producer = Producer(kafka.client_options(broker.bootstrap))
+    producer.produce(
+        kafka.TOPIC,
+        value=b"{}",
+        timestamp=int((time.time() + 86_400) * 1000),
+        on_delivery=lambda error, _: errors.append(error),
+    )
+    assert producer.flush(TIMEOUT) == 0
+    assert errors == [None]
+
+
 def test_the_secret_of_the_stack_is_the_brokers() -> None:
     from local.bootstrap import secrets
     from local.stack import Stack

@@ -81,16 +81,14 @@ def merge(
     Without ``update`` a row whose key is there stays as it is, and no file is rewritten. ``partition_values`` are the
     values the frame has in partition columns: as literals in the condition they keep Delta from reading and rewriting
     other partitions. Returns None where nothing changed (no commit is made).
-
-    The frame is evaluated up to twice and must give the same rows each time.
     """
     spark = frame.sparkSession
     conditions = [f"t.`{column}` = s.`{column}`" for column in key]
     for column, values in (partition_values or {}).items():
         literals = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
         conditions.append(f"t.`{column}` IN ({literals})")
-    # Delta would first copy the frame, to be safe from frames that give other rows the second time.
-    spark.conf.set(_MATERIALIZE_SOURCE, "none")
+    # Delta first copies a frame, lest it give other rows the second time; one that only inserts is evaluated once.
+    spark.conf.set(_MATERIALIZE_SOURCE, "auto" if update else "none")
     with _tagged(spark, uri, tag) as write:
         builder = DeltaTable.forPath(spark, uri).alias("t").merge(frame.alias("s"), " AND ".join(conditions))
         if update:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 from lakehouse import contracts
@@ -18,7 +19,13 @@ def emit(job: Job) -> None:
     """Record what every job of this run left behind. Idempotent: the run's rows are replaced."""
     outcomes = [outcome for outcome in read_run(job.settings, job.run_id) if outcome.job != job.name]
     ledger = [row for outcome in outcomes for row in ledger_rows(outcome)]
-    runs = [job_row(job.settings, outcome) for outcome in outcomes]
+    names = {outcome.job: outcome.parent.job_name for outcome in outcomes if outcome.parent}
+    # EMR has the run a little earlier than the job's own clock has its start.
+    since = min((outcome.started_at for outcome in outcomes), default=job.outcome.started_at) - timedelta(
+        hours=1
+    )
+    used = cost.billed(job.settings, {name for name in names.values() if name}, since)
+    runs = [job_row(job.settings, outcome, used.get(names.get(outcome.job) or "")) for outcome in outcomes]
     with ThreadPoolExecutor(2) as pool:
         written = [
             pool.submit(_replace, job.beside(), table, rows)
@@ -52,9 +59,8 @@ def ledger_rows(outcome: Outcome) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
-def job_row(settings: Settings, outcome: Outcome) -> tuple[Any, ...]:
+def job_row(settings: Settings, outcome: Outcome, usage: cost.Usage | None) -> tuple[Any, ...]:
     """The row of ops.job_runs, in the contract's column order; cost where EMR says what it billed."""
-    usage = cost.billed(settings, outcome.emr_job_run_id)
     error = outcome.error
     return (
         outcome.run_id, outcome.job, outcome.status, outcome.started_at, outcome.finished_at, outcome.seconds,

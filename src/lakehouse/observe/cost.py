@@ -1,8 +1,11 @@
-"""What a job run cost: resources that EMR Serverless billed × the prices in settings."""
+"""What jobs cost: resources that EMR Serverless billed, every try counted, × the prices in settings."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 import boto3
@@ -10,14 +13,23 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lakehouse.settings import Prices, Settings
 
+log = logging.getLogger("lakehouse.observe.cost")
+
 
 @dataclass(frozen=True)
 class Usage:
-    """Billed resources of one job run."""
+    """Billed resources, in vCPU hours and GB hours."""
 
     vcpu_hours: Decimal
     memory_gb_hours: Decimal
     storage_gb_hours: Decimal
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.vcpu_hours + other.vcpu_hours,
+            self.memory_gb_hours + other.memory_gb_hours,
+            self.storage_gb_hours + other.storage_gb_hours,
+        )
 
     def cost_usd(self, prices: Prices) -> Decimal:
         """In USD, at six decimals."""
@@ -29,16 +41,26 @@ class Usage:
         return cost.quantize(Decimal("0.000001"))
 
 
-def billed(settings: Settings, job_run_id: str | None) -> Usage | None:
-    """Usage of a finished job run, or None where EMR does not (yet) say."""
-    if job_run_id is None or settings.emr_application_id is None:
-        return None
+_NOTHING = Usage(Decimal(0), Decimal(0), Decimal(0))
+
+
+def billed(settings: Settings, names: Collection[str], since: datetime) -> dict[str, Usage]:
+    """Usage by name of job run, its tries since a time added up; a name is missing where EMR does not (yet) say."""
+    if settings.emr_application_id is None or not names:
+        return {}
     emr = boto3.client("emr-serverless", region_name=settings.region)
+    usage: dict[str, Usage] = {}
     try:
-        run = emr.get_job_run(applicationId=settings.emr_application_id, jobRunId=job_run_id)["jobRun"]
-    except (BotoCoreError, ClientError):
-        return None
-    used = run.get("billedResourceUtilization")
-    if not used:
-        return None
-    return Usage(*(Decimal(str(used.get(name, 0))) for name in ("vCPUHour", "memoryGBHour", "storageGBHour")))
+        pages = emr.get_paginator("list_job_runs").paginate(
+            applicationId=settings.emr_application_id, createdAtAfter=since
+        )
+        for each in (run for page in pages for run in page["jobRuns"] if run.get("name") in names):
+            run = emr.get_job_run(applicationId=settings.emr_application_id, jobRunId=each["id"])["jobRun"]
+            if used := run.get("billedResourceUtilization"):
+                found = (
+                    Decimal(str(used.get(name, 0))) for name in ("vCPUHour", "memoryGBHour", "storageGBHour")
+                )
+                usage[run["name"]] = usage.get(run["name"], _NOTHING) + Usage(*found)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("EMR does not say what this run's jobs used: %s", error)
+    return usage

@@ -65,12 +65,13 @@ class Failure(_Model):
 
 
 class Parent(_Model):
-    """The Airflow task try that started the job."""
+    """The Airflow task try that started the job. ``job_name`` is what EMR knows all tries of the task by."""
 
     dag_id: str
     run_id: str
     task_id: str
     try_number: int
+    job_name: str | None = None
 
 
 class Outcome(_Model):
@@ -87,7 +88,6 @@ class Outcome(_Model):
     verdicts: list[VerdictReference] = []
     notes: list[str] = []
     parent: Parent | None = None
-    emr_job_run_id: str | None = None
 
 
 def outcome_uri(settings: Settings, run_id: str, job: str) -> str:
