@@ -23,7 +23,10 @@ TABLES = {
         "orders", "fx_rates", "salesforce_accounts", "salesforce_leads", "hubspot_contacts", "vendor_shipments",
     },
     "gold": {"dim_customers", "dim_fx", "fact_orders"},
-    "ops": {"dq_verdicts", "quarantine", "kafka_orders_dlq", "row_ledger", "job_runs", "maintenance_log", "publications"},
+    "ops": {
+        "dq_verdicts", "quarantine", "kafka_orders_dlq", "row_ledger", "job_runs", "maintenance_log",
+        "publications",
+    },
 }  # fmt: skip
 BRONZE_SYSTEM = ("_run_id", "_source", "_landed_at", "_position", "_payload_hash", "ingest_date")
 SILVER_SYSTEM = ("_source_rank", "_source_position", "_payload_hash", "_run_id")
