@@ -30,6 +30,14 @@ demo: setup ## The whole day on this machine: sources to Gold by real Airflow, S
 demo-poisoned: setup ## The same day with bad data: what stops, what it says, how the next day recovers
 	@$(PYTHON) -m local.demo --poisoned
 
+.PHONY: stream-demo
+stream-demo: setup ## The order stream: 2,000 test events, 5% of them broken, and the proof that none is lost
+	@$(PYTHON) -m local.stream_demo
+
+.PHONY: bench-stream
+bench-stream: setup ## How fast the stream catches up, and with what memory (COUNT=500000)
+	@$(PYTHON) -m local.bench_stream $(if $(COUNT),--count $(COUNT))
+
 ##@ Look around
 
 .PHONY: query

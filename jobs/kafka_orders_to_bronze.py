@@ -1,7 +1,7 @@
-"""Load a bounded range of order events from Kafka into Bronze."""
+"""Order events from Kafka into Bronze: the daily run's task, or with --stream the stream itself."""
 
 from lakehouse.cli import main
-from lakehouse.flows.ingest import ingest
+from lakehouse.flows.stream import options, to_bronze
 
 if __name__ == "__main__":
-    main("kafka_orders_to_bronze", lambda job: ingest(job, "kafka"), __doc__)
+    main("kafka_orders_to_bronze", to_bronze, __doc__, options=options)

@@ -17,6 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start what is not running and wait until it is healthy")
     up.add_argument("services", nargs="*", help=f"only these of {', '.join(stack.SERVICES)}")
+    up.add_argument(
+        "--kafka-mode", choices=stack.KAFKA_MODES, help="how this lake reads the order topic from now on"
+    )
     commands.add_parser("down", help="stop everything; data stays")
     commands.add_parser("status", help="what is running, where, and its log")
     commands.add_parser("env", help="KEY=VALUE lines for `set -a; . <(python -m local env)`")
@@ -35,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
                 parser.error(
                     f"no such service: {', '.join(sorted(unknown))} (there are {', '.join(stack.SERVICES)})"
                 )
-            stack.up(state, say, args.services)
+            stack.up(state, say, args.services, args.kafka_mode)
             say(stack.status(state)[0])
         elif args.command == "down":
             stack.down(state, say)

@@ -39,6 +39,7 @@ URL_EXPORTS = {
     "saas": ("LOCAL_HUBSPOT_URL", "LOCAL_SALESFORCE_URL", "LOCAL_ECB_URL"),
     "kafka": ("LOCAL_KAFKA_BOOTSTRAP",),
 }
+KAFKA_MODES = ("batch", "stream")
 Say = Callable[[str], None]
 
 
@@ -158,14 +159,17 @@ def _ephemeral(taken: set[int]) -> int:
             return port
 
 
-def up(state: Path, say: Say, only: list[str] | None = None) -> Stack:
-    """Start what is not running, wait until all of it is healthy, create what the pipeline expects to find."""
+def up(state: Path, say: Say, only: list[str] | None = None, kafka_mode: str | None = None) -> Stack:
+    """Start what is not running, wait until all of it is healthy, create what the pipeline expects to find.
+
+    `kafka_mode`: how this lake reads the order topic from now on; None leaves it as it is, at first batch.
+    """
     state.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(state)
     ports = choose_ports(state, supervisor)
     modules = {n: m for n, m in present().items() if not only or n in only}
     # A proxy of the machine is not asked for what runs on loopback.
-    exports: dict[str, str] = {"NO_PROXY": "127.0.0.1,localhost"}
+    exports = {"NO_PROXY": "127.0.0.1,localhost", "KAFKA_MODE": kafka_mode or _kafka_mode(state)}
     waiting: list[ServiceSpec] = []
     for name, module in modules.items():
         env = base_environment() | exports | {"LAKEHOUSE_STATE_DIR": str(state)}
@@ -191,6 +195,12 @@ def up(state: Path, say: Say, only: list[str] | None = None) -> Stack:
             stack = Stack(state, ports, exports | bootstrap.run(stack, say))
             write(stack, supervisor)
     return stack
+
+
+def _kafka_mode(state: Path) -> str:
+    with contextlib.suppress(ServiceError):
+        return Stack.load(state).exports.get("KAFKA_MODE", KAFKA_MODES[0])
+    return KAFKA_MODES[0]
 
 
 def write(stack: Stack, supervisor: Supervisor) -> None:

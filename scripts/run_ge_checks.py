@@ -27,6 +27,7 @@ if (REPO / "src" / "lakehouse").is_dir():
 from lakehouse import contracts  # noqa: E402  # the path to it is set just above
 from lakehouse.contracts import Contract  # noqa: E402
 from lakehouse.errors import EXIT_GATE, ConfigError, LakehouseError, NotCertified, UsageError  # noqa: E402
+from lakehouse.landing import read_manifest  # noqa: E402
 from lakehouse.quality import verdicts  # noqa: E402
 from lakehouse.quality.verdicts import RuleResult, outcome_of  # noqa: E402
 from lakehouse.runs import run_time  # noqa: E402
@@ -105,7 +106,7 @@ def _results(
         frame = read(spark, settings.table_uri(contract.name), live.version)
         about = f"version {live.version}, stored rows"
         if run_id is not None and contract.layer == "bronze":
-            frame = frame.where(frame["_run_id"] == run_id)
+            frame = frame.where(_rows_of(settings, contract, run_id))
             about += f" of run {run_id}"
         return gx.audit(frame, contract, at), about
     if contract.layer == "bronze" and run_id is not None:
@@ -113,6 +114,13 @@ def _results(
     if contract.layer == "silver" and run_id is not None:
         return gate.preview(spark, settings, "silver", contract.name, run_id), f"as run {run_id} promoted it"
     return gate.judge_head(spark, settings, contract, live, at)[1], f"version {live.version}"
+
+
+def _rows_of(settings: Settings, contract: Contract, run_id: str) -> str:
+    """A run's rows in Bronze, as a predicate; its manifest tells where they do not carry its id."""
+    manifest = read_manifest(settings, contract.table.split("_")[0], contract.table, run_id)
+    state = manifest.state if manifest else {}
+    return verdicts.rows_of([verdicts.CertifiedRun(run_id=run_id, state=state)])
 
 
 def _last_judged(settings: Settings, contract: Contract) -> str:

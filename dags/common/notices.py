@@ -41,6 +41,18 @@ def run_timed_out(context: dict[str, Any]) -> None:
         log.exception("The notice of a timed-out run could not be sent.")
 
 
+def tell(subject: str, message: str, dag_run: Any) -> None:
+    """News that fails no task, e.g. that something was mended."""
+    try:
+        _publish(
+            subject,
+            f"DAG   {dag_run.dag_id}\nRun   {dag_run.run_id}\n\n{message}\n",
+            {"dag_id": dag_run.dag_id},
+        )
+    except Exception:
+        log.exception("The notice %r could not be sent: %s", subject, message)
+
+
 def _publish(subject: str, message: str, attributes: dict[str, str]) -> None:
     topic = settings.find("ALERT_TOPIC_ARN")
     if topic is None:
@@ -52,4 +64,4 @@ def _publish(subject: str, message: str, attributes: dict[str, str]) -> None:
     SnsHook(aws_conn_id=None).publish_to_target(
         target_arn=topic, message=message, subject=plain, message_attributes=dict(attributes)
     )
-    log.info("Failure notice sent to %s", topic)
+    log.info("Notice sent to %s", topic)

@@ -21,6 +21,9 @@ KNOWN = {
     "EMR_LOG_URI": "where EMR writes the jobs' logs (default s3://<LAKE_BUCKET>/logs/emr/)",
     "EMR_PYTHON_ARCHIVE": "the s3:// address of the packed Python environment, when the image lacks the libraries",
     "ALERT_TOPIC_ARN": "the SNS topic that hears of failed tasks and runs",
+    "KAFKA_MODE": "batch (default) or stream: how the order topic is read; the jobs' configuration says the same",
+    "STREAM_MAX_AGE_MINUTES": "how old the stream's progress may be (default 15)",
+    "STREAM_MAX_LAG": "how many records the stream may be behind the topic (default 100000)",
 }
 
 

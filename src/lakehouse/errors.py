@@ -108,6 +108,12 @@ class SourceUnavailable(TransientError):
     code = "SOURCE_UNAVAILABLE"
 
 
+class StreamRefused(TerminalError):
+    """The stream must not go on: another one has taken over, or its checkpoint and the tables contradict each other."""
+
+    code = "STREAM_REFUSED"
+
+
 class LandingConflict(TerminalError):
     """Landing files do not match their manifest."""
 

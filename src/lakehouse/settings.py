@@ -79,13 +79,29 @@ class FxSourceSettings(_Frozen):
     history_url: HttpUrl
 
 
+class StreamSettings(_Frozen):
+    """The streaming job. ``max_offsets_per_trigger`` bounds a batch, and so memory, while the stream catches up.
+
+    ``checkpoint_uri``: its checkpoints, one folder a topic (default: ``checkpoints/kafka_orders`` in the lake).
+    """
+
+    trigger_seconds: int = Field(default=30, ge=1)
+    max_offsets_per_trigger: int = Field(default=200_000, ge=1)
+    checkpoint_uri: S3Uri | None = None
+
+
 class KafkaSettings(_Frozen):
-    """The order topic. ``mode`` batch reads a bounded range a run; stream is fed by a job of its own."""
+    """The order topic. ``mode`` batch reads a bounded range a run; stream is fed by a job of its own.
+
+    An event larger than ``max_value_bytes`` is refused unparsed.
+    """
 
     secret: str
     topic: str = "orders_events"
     mode: Literal["batch", "stream"] = "batch"
     security_protocol: Literal["SASL_SSL", "SASL_PLAINTEXT"] = "SASL_SSL"
+    max_value_bytes: int = Field(default=1_048_576, ge=1)
+    stream: StreamSettings = StreamSettings()
 
 
 class SourceSettings(_Frozen):
@@ -161,6 +177,12 @@ class Settings(_Frozen):
         """Location of a table by its dotted name, e.g. ``silver.orders``."""
         layer, table = name.split(".")
         return f"{self.lake_uri}/{layer}/{table}"
+
+    @property
+    def kafka_checkpoint_uri(self) -> str:
+        """Checkpoint of the topic's streaming job."""
+        base = self.sources.kafka.stream.checkpoint_uri or f"{self.lake_uri}/checkpoints/kafka_orders"
+        return f"{base}/{self.sources.kafka.topic}"
 
 
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")

@@ -23,14 +23,17 @@ TABLES = {
         "orders", "fx_rates", "salesforce_accounts", "salesforce_leads", "hubspot_contacts", "vendor_shipments",
     },
     "gold": {"dim_customers", "dim_fx", "fact_orders"},
-    "ops": {"dq_verdicts", "quarantine", "row_ledger", "job_runs", "maintenance_log", "publications"},
+    "ops": {
+        "dq_verdicts", "quarantine", "kafka_orders_dlq", "row_ledger", "job_runs", "maintenance_log",
+        "publications",
+    },
 }  # fmt: skip
 BRONZE_SYSTEM = ("_run_id", "_source", "_landed_at", "_position", "_payload_hash", "ingest_date")
 SILVER_SYSTEM = ("_source_rank", "_source_position", "_payload_hash", "_run_id")
 IDS = re.compile(r"(^|_)id$|accountid$|^(run|publish|verdict|event)_id$")
 MONEY = re.compile(r"^(amount|cost$)")
 RATES = re.compile(r"_per_eur$|^rate_to_base$")
-PERSONAL = re.compile(r"^(email|first_?name|last_?name|phone|payload|value)$")
+PERSONAL = re.compile(r"^(email|first_?name|last_?name|phone|payload|value|headers)$")
 
 every_contract = pytest.mark.parametrize("contract", contracts.load_all(), ids=lambda each: each.name)
 bronze_contracts = pytest.mark.parametrize(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 from tests.dags.conftest import DAGS
 
-EXPECTED = {"daily_batch_pipeline_dag.py": {"daily_batch_pipeline"}}
+EXPECTED = {
+    "daily_batch_pipeline_dag.py": {"daily_batch_pipeline"},
+    "streaming_ingest_dag.py": {"streaming_ingest"},
+}
 NOT_ON_A_WORKER = ("pyspark", "delta", "lakehouse", "local", "jobs", "great_expectations", "deltalake")
 
 

@@ -148,6 +148,12 @@ def test_up_twice_is_up_once_and_env_says_where(state: Path, capsys: pytest.Capt
     assert main(["up", "aws"]) == 0
     second = stacks.Stack.load(state)
     assert second.exports == first.exports
+    assert first.exports["KAFKA_MODE"] == "batch"
+
+    # a lake that has been switched to the stream stays with it
+    assert main(["up", "aws", "--kafka-mode", "stream"]) == 0
+    assert main(["up", "aws"]) == 0
+    assert stacks.Stack.load(state).exports == first.exports | {"KAFKA_MODE": "stream"}
 
 
 def test_the_library_zip_is_the_same_for_the_same_sources() -> None:

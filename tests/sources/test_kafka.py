@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from lakehouse.errors import ConfigError, CredentialsError, SourceError, SourceUnavailable
+from lakehouse.errors import CredentialsError, SourceError, SourceUnavailable
 from lakehouse.landing import Manifest
 from lakehouse.sources import kafka
 from lakehouse.sources.watermark import Watermark
@@ -227,9 +227,10 @@ def test_nobody_there_is_transient(topic: Topic, monkeypatch: pytest.MonkeyPatch
 
 
 def test_with_the_stream_there_is_no_batch(topic: Topic) -> None:
+    topic.produce(p0=3)
     topic.setup = topic.setup.with_source("kafka", mode="stream")
 
-    with pytest.raises(ConfigError, match="mode"):
+    with pytest.raises(SourceUnavailable, match="no marks of a stream"):
         topic.extract()
 
 

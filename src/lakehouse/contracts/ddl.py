@@ -35,9 +35,11 @@ def columns(contract: Contract) -> str:
 def properties(contract: Contract) -> dict[str, str]:
     """Table properties that follow from a contract.
 
-    Retention binds VACUUM and log cleanup; the contract's version and hash say which contract the live table obeys.
+    Retention binds VACUUM and log cleanup; auto-compaction merges the small files of a stream as it writes; the
+    contract's version and hash say which contract the live table obeys.
     """
-    return {
+    compaction = {"delta.autoOptimize.autoCompact": "true"} if contract.auto_compact else {}
+    return compaction | {
         "delta.deletedFileRetentionDuration": f"interval {contract.retention.deleted_files_days} days",
         "delta.logRetentionDuration": f"interval {contract.retention.log_days} days",
         "delta.enableDeletionVectors": "true" if contract.deletion_vectors else "false",

@@ -50,6 +50,7 @@ _LOGICAL_TYPES = {
     "date": "date",
     "timestamp": "timestamp",
     "array<string>": "array",
+    "array<struct<key:string,value:binary>>": "array",
 }
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -322,10 +323,13 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
     columns, key, partition_by = _columns(schema, layer)
     known = tuple(column.name for column in columns)
 
-    custom = schema.pairs("customProperties", ("maxRejectedShare", "zorderBy", "deletionVectors"))
+    custom = schema.pairs(
+        "customProperties", ("maxRejectedShare", "zorderBy", "deletionVectors", "autoCompact")
+    )
     rejected_share = custom.share("maxRejectedShare", 0.0)
     zorder_by = custom.texts("zorderBy", ())
     deletion_vectors = custom.flag("deletionVectors")
+    auto_compact = custom.flag("autoCompact")
     custom.done()
     _known_columns(custom, "zorderBy", zorder_by, known)
     for column in set(zorder_by) & set(partition_by):
@@ -391,6 +395,7 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
         partition_by=partition_by,
         zorder_by=zorder_by,
         deletion_vectors=deletion_vectors,
+        auto_compact=auto_compact,
         row_rules=tuple(row_rules),
         set_rules=tuple(set_rules),
         retention=retention,

@@ -253,5 +253,8 @@ def _type_name(value: Any) -> str:
         kind = value.get("type")
         if kind == "array":
             return f"array<{_type_name(value['elementType'])}>"
+        if kind == "struct":
+            fields = ",".join(f"{each['name']}:{_type_name(each['type'])}" for each in value["fields"])
+            return f"struct<{fields}>"
         return json.dumps(value, sort_keys=True)
     return _DELTA_TYPES.get(str(value), str(value)).replace(" ", "")

@@ -177,6 +177,7 @@ class Contract:
     partition_by: tuple[str, ...]
     zorder_by: tuple[str, ...]
     deletion_vectors: bool
+    auto_compact: bool
     row_rules: tuple[RowRule, ...]
     set_rules: tuple[SetRule, ...]
     retention: Retention

@@ -46,11 +46,13 @@ def head(spark: SparkSession, uri: str) -> TableHead:
 def commit_tagged(spark: SparkSession, uri: str, tag: str, *, after: int) -> Commit | None:
     """The newest commit later than version ``after`` that carries ``tag`` as its user metadata.
 
-    Read from the log's own objects (commitInfo of the Delta protocol): by ``history()`` it takes a Spark job.
+    Read from the log's own objects (commitInfo of the Delta protocol): by ``history()`` it takes a Spark job. An
+    auto-compaction that follows a commit carries its tag, too, and is passed over.
     """
     for version in range(head(spark, uri).version, after, -1):
         info = _commit_info(store.get(f"{uri}/_delta_log/{version:020}.json") or b"")
-        if info.get("userMetadata") == tag:
+        is_compaction = (info.get("operationParameters") or {}).get("auto") is True
+        if info.get("userMetadata") == tag and not is_compaction:
             return Commit(version=version, metrics=info.get("operationMetrics") or {})
     return None
 

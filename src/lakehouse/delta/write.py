@@ -60,6 +60,22 @@ def replace_run(frame: DataFrame, uri: str, run_id: str, ingest_date: date, tag:
     return replace_where(frame, uri, f"ingest_date = DATE'{ingest_date}' AND _run_id = '{run_id}'", tag)
 
 
+def append_once(frame: DataFrame, uri: str, app_id: str, version: int, note: str) -> None:
+    """Add rows in the commit ``version`` of ``app_id``; where the table has that commit already, nothing happens.
+
+    Delta's own transaction of a stream: versions of one app id have to rise. ``note`` becomes the commit's user
+    metadata. For a stream only: RESTORE does not take transactions back.
+    """
+    options = {"txnAppId": app_id, "txnVersion": str(version), "userMetadata": note}
+    try:
+        frame.write.format("delta").mode("append").options(**options).save(uri)
+    except CONFLICTS as error:
+        raise CommitConflict(
+            f"{uri}: another writer committed first; nothing of this batch is visible ({type(error).__name__})",
+            hint="start the stream again: it repeats the batch",
+        ) from error
+
+
 def overwrite(frame: DataFrame, uri: str, tag: str) -> Commit | None:
     """Replace all rows, in one commit. None where the table was and stays empty."""
     with _tagged(frame.sparkSession, uri, tag) as write:

@@ -29,7 +29,7 @@ from lakehouse.flows.promote import Promotion, read_promotion
 from lakehouse.landing import Manifest, landing_uri, read_manifest
 from lakehouse.observe import outcome as outcomes
 from lakehouse.observe.outcome import Outcome, TableOutcome, VerdictReference
-from lakehouse.quality import gx, metrics, quarantine, rules, verdicts
+from lakehouse.quality import dlq, gx, metrics, quarantine, rules, verdicts
 from lakehouse.quality.metrics import RunFacts
 from lakehouse.quality.verdicts import CertifiedRun, RuleResult, Verdict, VerdictInput
 from lakehouse.runs import run_time
@@ -195,10 +195,14 @@ def _bronze(
         return replace(judged, results=(_refusal(INGESTED, missing, "a succeeded ingest of this run", hint),))
 
     stored = read(spark, settings.table_uri(name), live.version)
-    frame = stored.where((F.col("ingest_date") == manifest.landed_at.date()) & (F.col("_run_id") == run_id))
+    frame = stored.where(verdicts.rows_of([run]))
+    is_streamed = verdicts.is_streamed(manifest.state)
+    if not is_streamed:
+        frame = frame.where(F.col("ingest_date") == manifest.landed_at.date())
     counts = metrics.measure(frame, contract, _reference(spark, settings))
     facts = facts_of(report)
-    batch = _landed(spark, settings, contract, manifest)
+    # Of a stream every record is stored.
+    batch = _as_stored(frame) if is_streamed else _landed(spark, settings, contract, manifest)
     repeated = {
         rule.name: metrics.surplus(batch(), rule.columns)
         for rule in contract.set_rules
@@ -215,11 +219,18 @@ def _bronze(
         found: tuple[dict[str, str], ...] = ()
         if isinstance(known, RowRule) or (known is not None and known.kind == "rejected"):
             which = rule.name if isinstance(known, RowRule) else None
-            found = quarantine.samples(spark, settings, name, run_id, which)
+            found = (
+                dlq.samples(read(spark, settings.table_uri(dlq.TABLE)).where(verdicts.rows_of([run])), which)
+                if is_streamed
+                else quarantine.samples(spark, settings, name, run_id, which)
+            )
         return found or _stored_sample(frame, contract, rule.name)
 
     hint = (
-        f"the rows are in landing ({landing_uri(settings, source, table, run_id)}) and, where refused, in "
+        f"the stream keeps writing; refused events are in {dlq.TABLE}; correct the source and start a new run, "
+        "which judges the same events again together with those that came since"
+        if is_streamed
+        else f"the rows are in landing ({landing_uri(settings, source, table, run_id)}) and, where refused, in "
         "ops.quarantine; correct the source and start a new run, which extracts the same window again"
     )
     return replace(judged, rows=counts.rows, results=_with_samples(results, sample, hint))
@@ -432,6 +443,10 @@ def _landed(
         return split.where(F.size(rules.BROKEN) == 0)
 
     return load
+
+
+def _as_stored(frame: DataFrame) -> Callable[[], DataFrame]:
+    return lambda: frame
 
 
 def _notes(verdict: Verdict) -> list[str]:

@@ -2,7 +2,8 @@
 
 The story: take up the watermark (what is certified), land the window once, split good rows from bad with all
 their reasons, leave out what certified Bronze already holds, write quarantine, then Bronze. Each write replaces
-the run's own rows, so the job can be killed and repeated at any point.
+the run's own rows, so the job can be killed and repeated at any point. Of a stream the run only records which of the
+rows already written are its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lakehouse.flows.landed import read_landed
 from lakehouse.landing import POSITION, Manifest
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import LedgerCounts, TableOutcome
-from lakehouse.quality import quarantine, rules, verdicts
+from lakehouse.quality import dlq, quarantine, rules, verdicts
 from lakehouse.quality.verdicts import Certification
 from lakehouse.settings import Settings
 from lakehouse.sources.watermark import Watermark
@@ -61,6 +62,10 @@ def ingest(job: Job, source: str) -> None:
     # Each source brings a client of its own, and some take half a second to import.
     extract: Extract = import_module(f"lakehouse.sources.{source}").extract
     manifests = extract(job.settings, job.run_id, watermarks)
+    streamed = [manifest for manifest in manifests if verdicts.is_streamed(manifest.state)]
+    job.outcome.tables.extend(_streamed(job, manifest) for manifest in streamed)
+    if streamed:
+        return
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         # Refusals of all tables are found before the first of them is written.
         loads = list(pool.map(lambda each: _Load(job.beside(), each, certified[each.table]), manifests))
@@ -79,6 +84,32 @@ def certification(job: Job, table: str) -> Certification:
     """What the verdicts of a table certify, for the table as it lives now."""
     live = head(job.spark, job.settings.table_uri(table))
     return verdicts.certification(table, verdicts.read_all(job.settings, table), live.table_id)
+
+
+def _streamed(job: Job, manifest: Manifest) -> TableOutcome:
+    """What the stream has written of a manifest's range: counted, for it is loaded already."""
+    name = f"bronze.{manifest.table}"
+    uri = job.settings.table_uri(name)
+    live = head(job.spark, uri)
+    own = F.expr(verdicts.rows_of([verdicts.CertifiedRun(run_id=manifest.run_id, state=manifest.state)]))
+    refused = read(job.spark, job.settings.table_uri(dlq.TABLE)).where(own).persist()
+    try:
+        ledger = Ledger(
+            read=manifest.rows,
+            inserted=read(job.spark, uri, live.version).where(own).count(),
+            quarantined=refused.count(),
+        ).require_balance(name)
+        broken = dlq.count_by_rule(refused) if ledger.quarantined else {}
+    finally:
+        refused.unpersist()
+    log.info("%s: %s", name, json.dumps(asdict(ledger)))
+    return TableOutcome(
+        table=name,
+        ledger=LedgerCounts(**asdict(ledger)),
+        version=live.version,
+        table_id=live.table_id,
+        rules=broken,
+    )
 
 
 class _Load:
@@ -159,11 +190,11 @@ _CLASSES = ("inserted", "duplicate", "quarantined")
 
 def _known(job: Job, contract: Contract, certified: Certification) -> DataFrame | None:
     """Keys and payloads that certified runs other than this one hold."""
-    runs = sorted(certified.run_ids - {job.run_id})
+    runs = [run for run_id, run in certified.runs.items() if run_id != job.run_id]
     if not runs:
         return None
     table = read(job.spark, job.settings.table_uri(contract.name), certified.version)
-    return table.where(F.col("_run_id").isin(runs)).select(*contract.key, "_payload_hash").distinct()
+    return table.where(verdicts.rows_of(runs)).select(*contract.key, "_payload_hash").distinct()
 
 
 def _classified(split: DataFrame, contract: Contract, known: DataFrame | None) -> DataFrame:

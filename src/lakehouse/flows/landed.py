@@ -15,6 +15,8 @@ from lakehouse.settings import Settings
 from lakehouse.sources import kafka
 
 _FIELDS = "map<string,string>"
+_SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+_SURROGATE_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
 
 def read_landed(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
@@ -59,9 +61,17 @@ def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> Dat
     columns = "topic string, partition int, offset bigint, broker_ts timestamp, key binary, value binary"
     if not manifest.rows:
         return spark.createDataFrame([], f"{columns}, fields {_FIELDS}, payload string, {POSITION} string")
-    records = spark.read.format("kafka").options(**kafka.connector_options(settings, manifest)).load()
+    frame = spark.read.format("kafka").options(**kafka.connector_options(settings, manifest)).load()
+    return records(frame, settings.sources.kafka.max_value_bytes)
+
+
+def records(frame: DataFrame, max_value_bytes: int) -> DataFrame:
+    """Records as Spark's Kafka reader gives them, taken apart: of a bounded range or of a batch of the stream.
+
+    ``headers`` come along where the reader was asked for them.
+    """
     position = F.concat(F.lpad("partition", 6, "0"), F.lit(":"), F.lpad("offset", 19, "0"))
-    record = records.select(
+    record = frame.select(
         "topic",
         "partition",
         "offset",
@@ -69,6 +79,7 @@ def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> Dat
         "key",
         "value",
         position.alias(POSITION),
+        *[name for name in frame.columns if name == "headers"],
     )
     kept = F.struct(
         "topic",
@@ -78,24 +89,42 @@ def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> Dat
         F.base64("key").alias("key"),
         F.base64("value").alias("value"),
     )
-    return record.select("*", json_fields(F.col("value")).alias("fields"), F.to_json(kept).alias("payload"))
+    fields = json_fields(F.col("value"), max_value_bytes)
+    return record.select("*", fields.alias("fields"), F.to_json(kept).alias("payload"))
 
 
-def json_fields(value: Column) -> Column:
+def json_fields(value: Column, max_bytes: int) -> Column:
     """The members of a JSON object held in bytes; ``_malformed`` alone where it is none (RFC 8259), or no UTF-8.
+
+    What RFC 8259 leaves open is decided here:
+
+    - Refused: a null (tombstone), more than ``max_bytes`` (never parsed), bytes that are no UTF-8, a byte order mark,
+      the same name twice in one object (however spelt), half of a surrogate pair as an escape (it names no
+      character), arrays and objects nested more than about 1,000 deep, a number of more than 1,000 digits.
+    - Refused as RFC 8259 has it: single quotes, NaN and Infinity, comments, trailing commas, leading zeros, control
+      characters in strings, anything but white space after the object, a value that is no object.
+    - Taken: any white space around, any order of names, names that the contract does not know, whatever they hold.
+      A number beyond a double's range (1e400) is a number: where the contract knows the field, its type refuses it.
 
     Parsed as a variant, which refuses what the RFC does and duplicate names, and keeps numbers exact to 38 digits.
     The parser ignores what follows the first value. Wrapped once as an array's element and once as an object's
     member, trailing text breaks at least one of the two: no text closes both a bracket and a brace.
     """
-    text = value.cast("string")
+    text = F.when(F.octet_length(value) <= max_bytes, value.cast("string"))
     element = F.try_parse_json(F.concat(F.lit("["), text, F.lit("]")))
     member = F.try_parse_json(F.concat(F.lit('{"v":'), text, F.lit("}")))
     fields = F.try_variant_get(element, "$[0]", _FIELDS)
     is_alone = F.try_variant_get(element, "$[1]", "variant").isNull() & member.isNotNull()
+    # Escaped backslashes first: what follows them is no escape.
+    escapes = F.replace(text, F.lit("\\\\"), F.lit("__"))
+    has_half = F.regexp_replace(escapes, _SURROGATE_PAIR, "__").rlike(_SURROGATE)
     reason = (
         F.when(value.isNull(), "the value is null (a tombstone)")
+        .when(F.octet_length(value) > max_bytes, f"the value has more than {max_bytes} bytes")
         .when(~F.is_valid_utf8(text), "the value is not UTF-8")
         .when(fields.isNull() | ~is_alone, "the value is not a JSON object")
+        .when(has_half, "the value escapes half of a surrogate pair")
     )
-    return F.when(reason.isNull(), fields).otherwise(F.create_map(F.lit("_malformed"), reason))
+    # A sender's field of this name says nothing about our parsing.
+    known = F.map_filter(fields, lambda name, _: name != "_malformed")
+    return F.when(reason.isNull(), known).otherwise(F.create_map(F.lit("_malformed"), reason))

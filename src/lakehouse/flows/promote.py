@@ -133,7 +133,7 @@ def _promote(job: Job, table: ModuleType, bronze: dict[str, tuple[TableHead, Cer
         news = sorted(source_certified.run_ids - certified.merged.get(source, frozenset()))
         has_news = has_news or bool(news)
         rows = read(job.spark, job.settings.table_uri(source), source_certified.version)
-        frames.append(rows.where(F.col("_run_id").isin(news)) if news else rows.limit(0))
+        frames.append(rows.where(verdicts.rows_of(source_certified.runs[run] for run in news)))
         inputs[source] = PromotedInput(
             table_id=source_head.table_id, version=source_certified.version, run_ids=tuple(runs)
         )

@@ -63,12 +63,10 @@ def event(settings: Settings, outcome: Outcome, state: RunState) -> RunEvent:
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
             f"{outcome.error.code}: {outcome.error.message}", "python", producer=PRODUCER
         )
-    tables = outcome.tables if state is RunState.COMPLETE else []
+    tables = outcome.tables if state in (RunState.COMPLETE, RunState.RUNNING) else []
     inputs = {item.table: item for table in tables for item in table.inputs}
     return RunEvent(
-        eventTime=_time(
-            outcome.started_at if state is RunState.START else outcome.finished_at or outcome.started_at
-        ),
+        eventTime=_time(_moment(outcome, state)),
         eventType=state,
         producer=PRODUCER,
         run=Run(run_uuid(outcome.run_id, outcome.job, outcome.started_at), facets),
@@ -80,6 +78,12 @@ def event(settings: Settings, outcome: Outcome, state: RunState) -> RunEvent:
         inputs=[_input(settings, item) for item in inputs.values()],
         outputs=[_output(settings, table) for table in tables],
     )
+
+
+def _moment(outcome: Outcome, state: RunState) -> datetime:
+    if state is RunState.RUNNING:
+        return datetime.now(UTC)
+    return outcome.started_at if state is RunState.START else outcome.finished_at or outcome.started_at
 
 
 def emit(settings: Settings, outcome: Outcome, state: RunState) -> str | None:

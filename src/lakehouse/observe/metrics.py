@@ -28,7 +28,7 @@ class Metric:
 
     name: str
     value: float
-    unit: Literal["Count", "Seconds", "None"]
+    unit: Literal["Count", "Count/Second", "Seconds", "None"]
     dimensions: tuple[tuple[str, str], ...]
     at: datetime
 

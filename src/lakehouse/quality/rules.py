@@ -45,13 +45,14 @@ class _Check:
     message: str
 
 
-def split(raw: DataFrame, contract: Contract) -> DataFrame:
+def split(raw: DataFrame, contract: Contract, keep: Sequence[str] = ()) -> DataFrame:
     """Typed rows of a batch, each with the reasons to refuse it (none: an empty array).
 
     ``raw`` has ``fields`` (source field to text as received), ``payload``, ``_position`` and, under their own names,
     every contract column that does not come from a source field. The result has all contract columns, ``payload``,
     ``_broken`` (names of the quarantine rules that the row breaks) and ``_reasons`` (the same in words; values of
     personal columns masked). Rules that say *stop* are the gate's business.
+    Columns of ``raw`` named in ``keep`` come along, unjudged.
 
     ``_payload_hash`` is the SHA-256 of a JSON object: the business columns that are not null and no provenance, by
     name, each as text of its typed value (microseconds since 1970 for a timestamp). So 1.0 and 1.00 in a decimal
@@ -64,6 +65,7 @@ def split(raw: DataFrame, contract: Contract) -> DataFrame:
         *[F.col(FIELDS)[column.source_field].alias(column.raw) for column in _source_columns(contract)],
         why.alias(_MALFORMED_WHY),
         F.col(PAYLOAD),
+        *keep,
     )
     checks = _checks(contract)
     names = F.array_compact(F.array(*[F.when(check.violation, F.lit(check.name)) for check in checks]))
@@ -72,7 +74,7 @@ def split(raw: DataFrame, contract: Contract) -> DataFrame:
     words = F.array_compact(F.array(_malformed_reason(), *[_reason(check) for check in checks]))
     reasons = F.when(F.size(BROKEN) == 0, F.array().cast("array<string>")).otherwise(words)
     return judged.select(
-        *[quote(name) for name in contract.column_names], PAYLOAD, BROKEN, reasons.alias(REASONS)
+        *[quote(name) for name in contract.column_names], PAYLOAD, BROKEN, reasons.alias(REASONS), *keep
     )
 
 

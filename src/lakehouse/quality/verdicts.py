@@ -9,7 +9,7 @@ Nothing else (commit metadata, table history) is consulted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -149,7 +149,7 @@ class Certification(_Frozen):
     ``run_ids``: runs whose rows count. ``passed``: runs that left a passing verdict (in Silver these are promoting
     runs, while ``run_ids`` are the Bronze runs contained). ``watermark``: newest window end among ``run_ids``.
     ``states``: their non-empty states in the order in which they were first certified. ``merged``: Silver only,
-    Bronze table to the Bronze runs contained.
+    Bronze table to the Bronze runs contained. ``runs``: ``run_ids`` with what their manifests said, see ``rows_of``.
     """
 
     table: str
@@ -160,6 +160,7 @@ class Certification(_Frozen):
     watermark: datetime | None
     states: tuple[dict[str, Any], ...]
     merged: dict[str, frozenset[str]]
+    runs: dict[str, CertifiedRun]
     latest: dict[str, Verdict]
 
     def require(self, run_id: str) -> None:
@@ -190,6 +191,57 @@ class Certification(_Frozen):
             f"see `scripts/run_ge_checks.py --layer {layer} --table {name} --run-id {run_id}`, then correct the "
             "source and start a new run, which extracts the same window again"
         )
+
+
+# Rows that the streaming job wrote. They carry its run id, not that of the daily run that certifies them.
+STREAM_SOURCE = "kafka_stream"
+
+
+def is_streamed(state: Mapping[str, Any]) -> bool:
+    """Whether the state of a run's manifest names a range of the stream's rows in place of rows of its own."""
+    return state.get("mode") == "stream"
+
+
+def rows_of(runs: Iterable[CertifiedRun]) -> str:
+    """The rows of certified runs in their Bronze table, as a Spark SQL predicate; FALSE for no run.
+
+    A run's rows carry its id. Where the stream wrote them, the run's manifest names topic and offsets (``from``
+    included, ``until`` not) instead; adjacent ranges are joined.
+    """
+    own: set[str] = set()
+    ranges: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for run in runs:
+        if not is_streamed(run.state):
+            own.add(run.run_id)
+            continue
+        for partition, until in run.state["until"].items():
+            start = int(run.state["from"][partition])
+            if start < int(until):
+                where = (str(run.state["topic"]), int(partition))
+                ranges.setdefault(where, []).append((start, int(until)))
+    parts = [f"_run_id IN ({', '.join(map(_literal, sorted(own)))})"] if own else []
+    parts += [
+        f"(_source = '{STREAM_SOURCE}' AND topic = {_literal(topic)} AND `partition` = {partition} "
+        f"AND `offset` >= {start} AND `offset` < {until})"
+        for (topic, partition), found in sorted(ranges.items())
+        for start, until in _joined(found)
+    ]
+    return " OR ".join(parts) or "FALSE"
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Half-open ranges in order, those that touch made one."""
+    joined: list[tuple[int, int]] = []
+    for start, until in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(until, joined[-1][1]))
+        else:
+            joined.append((start, until))
+    return joined
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def load_into_ops(spark: SparkSession, settings: Settings, locations: Sequence[str]) -> None:
@@ -267,6 +319,7 @@ def certification(table: str, verdicts: Sequence[Verdict], table_id: str | None)
         watermark=max(ends, default=None),
         states=tuple(run.state for run in runs.values() if run.state),
         merged={name: frozenset(run_ids) for name, run_ids in merged.items()},
+        runs=runs,
         latest=latest,
     )
 

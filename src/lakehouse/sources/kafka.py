@@ -1,21 +1,21 @@
-"""The order topic, as a bounded batch. Nothing is landed but the range of offsets that this run reads.
+"""The order topic. Nothing is landed but the range of offsets that belongs to a run.
 
-Kafka is its own landing: Bronze keeps raw keys, values and offsets. The manifest fixes, once a run, from where
-to where each partition is read; Spark's Kafka reader then reads exactly that, now or in a rerun.
+Kafka is its own landing: Bronze keeps raw keys, values and offsets. In mode batch the manifest fixes, once a run, from
+where to where each partition is read; Spark's Kafka reader then reads exactly that, now or in a rerun. In mode stream a
+job of its own has read them, and the manifest fixes how far it had come.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from lakehouse.errors import (
-    ConfigError,
     CredentialsError,
     LakehouseError,
     SourceError,
@@ -25,6 +25,7 @@ from lakehouse.errors import (
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
+from lakehouse.sources.marks import Marks, read_marks
 from lakehouse.sources.secrets import Secret, read_secret
 from lakehouse.sources.watermark import Watermark, window_end
 
@@ -45,25 +46,20 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     """Decide the range of this run: from the certified offsets, or the beginning, to the end as it is now.
 
     ``state``: ``{"topic", "topic_id", "from": {partition: offset}, "until": {partition: offset}}``; ``rows``: the
-    sum of until minus from. Raises SourceError where certified offsets do not fit the topic (records expired unread,
+    sum of until minus from. In mode stream ``until`` is what the streaming job has written, and ``rows`` what it read.
+
+    Raises SourceError where certified offsets do not fit the topic (records expired unread,
     or the topic was made anew), CredentialsError, SourceUnavailable.
     """
     landed = read_manifest(settings, SOURCE, TABLE, run_id)
     if landed is not None:
         return (landed,)
     options = settings.sources.kafka
-    if options.mode != "batch":
-        raise ConfigError(
-            f"sources.kafka.mode: received {options.mode}, expected batch",
-            hint="with mode stream the streaming job alone fills bronze.kafka_orders",
-        )
     watermark = watermarks.get(TABLE, Watermark())
-    topic_id, limits = _look(settings)
-    known_ids = {state["topic_id"] for state in watermark.states if state["topic"] == options.topic}
-    if known_ids - {topic_id}:
-        raise _made_anew(
-            options.topic, Violation(options.topic, f"id {topic_id}", f"id {', '.join(known_ids)}")
-        )
+    if options.mode == "stream":
+        return (_record(settings, run_id, watermark),)
+    topic_id, limits = look(settings)
+    require_same_topic(options.topic, topic_id, _certified_ids(watermark, options.topic))
     starts = _starts(options.topic, limits, certified_offsets(watermark, options.topic))
     until = {partition: high for partition, (_, high) in limits.items()}
     manifest = LandingWriter(settings, SOURCE, TABLE, run_id).commit(
@@ -77,18 +73,39 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
 
 def connector_options(settings: Settings, manifest: Manifest) -> dict[str, str]:
     """Options of Spark's Kafka reader for the manifest's range. They hold credentials: never make them confs."""
-    secret = read_secret(settings.sources.kafka.secret, _SECRET_FIELDS)
     topic = manifest.state["topic"]
+    return _login(settings) | {
+        "assign": json.dumps({topic: sorted(int(partition) for partition in manifest.state["until"])}),
+        "startingOffsets": json.dumps({topic: manifest.state["from"]}),
+        "endingOffsets": json.dumps({topic: manifest.state["until"]}),
+        "failOnDataLoss": "true",
+    }
+
+
+def stream_options(settings: Settings, starts: Mapping[int, int]) -> dict[str, str]:
+    """Options of Spark's Kafka reader for the stream. They hold credentials: never make them confs.
+
+    ``starts`` counts only where the checkpoint is new. Partitions that the topic gets later are read from their
+    beginning.
+    """
+    options = settings.sources.kafka
+    return _login(settings) | {
+        "subscribe": options.topic,
+        "startingOffsets": json.dumps({options.topic: _keyed(starts)}),
+        "maxOffsetsPerTrigger": str(options.stream.max_offsets_per_trigger),
+        "includeHeaders": "true",
+        "failOnDataLoss": "true",
+    }
+
+
+def _login(settings: Settings) -> dict[str, str]:
+    secret = read_secret(settings.sources.kafka.secret, _SECRET_FIELDS)
     return {
         "kafka.bootstrap.servers": secret["bootstrap_servers"],
         "kafka.security.protocol": settings.sources.kafka.security_protocol,
         "kafka.sasl.mechanism": "PLAIN",
         "kafka.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required "
         f"username={_quoted(secret['api_key'])} password={_quoted(secret['api_secret'])};",
-        "assign": json.dumps({topic: sorted(int(partition) for partition in manifest.state["until"])}),
-        "startingOffsets": json.dumps({topic: manifest.state["from"]}),
-        "endingOffsets": json.dumps({topic: manifest.state["until"]}),
-        "failOnDataLoss": "true",
     }
 
 
@@ -100,6 +117,71 @@ def certified_offsets(watermark: Watermark, topic: str) -> dict[int, int]:
             for partition, offset in state["until"].items():
                 offsets[int(partition)] = max(int(offset), offsets.get(int(partition), 0))
     return offsets
+
+
+def stream_starts(
+    topic: str,
+    topic_id: str,
+    limits: Mapping[int, tuple[int, int]],
+    watermark: Watermark,
+    marks: Marks | None,
+) -> dict[int, int]:
+    """Where a stream with a new checkpoint begins: what it has written and what is certified is not read again.
+
+    Raises SourceError where the topic is another one of the same name, or records expired before they were read.
+    """
+    known = certified_offsets(watermark, topic)
+    for partition, offset in (marks.until if marks else {}).items():
+        known[int(partition)] = max(offset, known.get(int(partition), 0))
+    require_same_topic(
+        topic, topic_id, _certified_ids(watermark, topic) | ({marks.topic_id} if marks else set())
+    )
+    return _starts(topic, limits, known)
+
+
+def require_same_topic(topic: str, topic_id: str, known_ids: Set[str]) -> None:
+    """Raise SourceError where the topic has another id than the one whose offsets are known."""
+    others = known_ids - {topic_id}
+    if others:
+        raise made_anew(topic, Violation(topic, f"id {topic_id}", f"id {', '.join(sorted(others))}"))
+
+
+def _certified_ids(watermark: Watermark, topic: str) -> set[str]:
+    return {str(state["topic_id"]) for state in watermark.states if state["topic"] == topic}
+
+
+def _record(settings: Settings, run_id: str, watermark: Watermark) -> Manifest:
+    """What the stream has written since the last certified run; no record is read."""
+    topic = settings.sources.kafka.topic
+    marks = read_marks(settings)
+    if marks is None:
+        raise SourceUnavailable(
+            f"Kafka topic {topic}: received no marks of a stream, expected one that has begun",
+            hint="start jobs/kafka_orders_to_bronze.py --stream, then run the task again",
+        )
+    require_same_topic(topic, marks.topic_id, _certified_ids(watermark, topic))
+    certified = certified_offsets(watermark, topic)
+    starts = {partition: certified.get(int(partition), marks.begin[partition]) for partition in marks.until}
+    until = {partition: max(end, starts[partition]) for partition, end in marks.until.items()}
+    told = [int(state["records"]) for state in watermark.states if state.get("series") == marks.series]
+    if told or starts == marks.begin:
+        rows = marks.records - max(told, default=0)
+    else:  # a run in mode batch has read a part
+        rows = sum(until[partition] - start for partition, start in starts.items())
+    return LandingWriter(settings, SOURCE, TABLE, run_id).commit(
+        window_from=watermark.time,
+        window_to=window_end(min(marks.at, run_time(run_id)), watermark, run_time(run_id)),
+        state={
+            "topic": topic,
+            "topic_id": marks.topic_id,
+            "from": starts,
+            "until": until,
+            "mode": "stream",
+            "series": marks.series,
+            "records": marks.records,
+        },
+        rows=rows,
+    )
 
 
 def _starts(
@@ -125,11 +207,12 @@ def _starts(
                 Violation(where, f"an end at offset {high}", f"at least {offset}: the topic was made anew")
             )
     if violations:
-        raise _made_anew(topic, *violations)
+        raise made_anew(topic, *violations)
     return {partition: certified.get(partition, low) for partition, (low, _) in limits.items()}
 
 
-def _made_anew(topic: str, *violations: Violation) -> SourceError:
+def made_anew(topic: str, *violations: Violation) -> SourceError:
+    """The refusal to read a topic that does not continue the offsets known of it."""
     return SourceError(
         f"Kafka topic {topic} does not continue where the last certified run ended",
         violations=violations,
@@ -138,7 +221,7 @@ def _made_anew(topic: str, *violations: Violation) -> SourceError:
     )
 
 
-def _look(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
+def look(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
     """The topic's id, which tells one made anew from its predecessor, and low and high watermark by partition."""
     options = settings.sources.kafka
     secret = read_secret(options.secret, _SECRET_FIELDS)

@@ -1,0 +1,115 @@
+"""A topic under a stream: what is produced, the stream's runs, and where every event ended."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Producer
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse import contracts, store
+from lakehouse.cli import Job
+from lakehouse.delta.read import read
+from lakehouse.flows import stream
+from lakehouse.flows.apply_contracts import apply_contracts
+from lakehouse.observe.outcome import Outcome
+from lakehouse.quality import dlq
+from lakehouse.runs import new_run_id
+from lakehouse.settings import Settings
+from local.kafka import client_options
+from tests.sources.support import Setup
+
+Header = tuple[str, bytes | None]
+
+
+def an_event(n: int, **changes: Any) -> dict[str, Any]:
+    """A good event; a change to None removes the field."""
+    event = {
+        "order_id": f"O-{n}",
+        "event_ts": f"2026-01-{n % 28 + 1:02d}T10:00:00Z",
+        "customer_id": "C-1",
+        "status": "PLACED",
+        "amount": f"{n}.50",
+        "currency": "EUR",
+    } | changes
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def encoded(n: int, **changes: Any) -> bytes:
+    return json.dumps(an_event(n, **changes)).encode()
+
+
+@dataclass
+class Topic:
+    """A topic of three partitions, a lake, and the settings that lead to both."""
+
+    setup: Setup
+    spark: SparkSession
+    bootstrap: str
+    name: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.setup.settings
+
+    def with_options(self, **values: Any) -> Topic:
+        return Topic(self.setup.with_source("kafka", **values), self.spark, self.bootstrap, self.name)
+
+    def apply_contracts(self, *more: str) -> None:
+        names = (stream.BRONZE, dlq.TABLE, *more)
+        apply_contracts(self.spark, self.settings, [contracts.load(name) for name in names])
+
+    def produce(
+        self, values: Iterable[bytes | None], *, key: bytes | None = b"k", headers: list[Header] | None = None
+    ) -> int:
+        """Spread values over the partitions in turn; returns how many."""
+        # librdkafka drops what is larger than its own limit.
+        producer = Producer(client_options(self.bootstrap) | {"message.max.bytes": 3_000_000})
+        count = 0
+        for count, value in enumerate(values, start=1):
+            producer.produce(self.name, value, key=key, headers=headers, partition=count % 3)
+            producer.poll(0)
+        assert producer.flush(20) == 0
+        return count
+
+    def job(self, at: datetime | None = None, **arguments: Any) -> Job:
+        now = datetime.now(UTC)
+        run_id = new_run_id(at or now)
+        outcome = Outcome(job="kafka_orders_to_bronze", run_id=run_id, started_at=now)
+        job = Job("kafka_orders_to_bronze", self.settings, run_id, outcome, argparse.Namespace(**arguments))
+        job.__dict__["spark"] = self.spark
+        return job
+
+    def catch_up(self) -> Job:
+        """Run the stream until it has read what is there."""
+        job = self.job()
+        stream.stream(job, available_now=True)
+        return job
+
+    def table(self, name: str) -> DataFrame:
+        return read(self.spark, self.settings.table_uri(name))
+
+    def where(self) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+        """(partition, offset) of the rows in Bronze and in the DLQ, each as often as it is there."""
+        found = []
+        for name in (stream.BRONZE, dlq.TABLE):
+            rows = self.table(name).where("_source = 'kafka_stream'").select("partition", "offset").collect()
+            found.append(Counter((row[0], row[1]) for row in rows))
+        return found[0], found[1]
+
+    def require_exactly(self, good: int, bad: int) -> None:
+        """Every event is in one of the tables, once."""
+        bronze, refused = self.where()
+        assert (bronze.total(), refused.total()) == (good, bad)
+        assert max((bronze + refused).values(), default=1) == 1
+
+    def lose_checkpoint(self) -> None:
+        bucket, _ = store.split(self.settings.lake_uri)
+        for uri in list(store.keys(f"{self.settings.lake_uri}/checkpoints/")):
+            store.client().delete_object(Bucket=bucket, Key=store.split(uri)[1])
