@@ -57,6 +57,7 @@ def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
             [
                 "-XX:TieredStopAtLevel=1",
                 "-XX:ReservedCodeCacheSize=512m",
+                "-XX:+UseParallelGC",
                 f"-Dlog4j2.configurationFile={log4j_file}",
                 f"-Dderby.system.home={state}",
             ]
