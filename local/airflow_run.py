@@ -1,7 +1,7 @@
 """Run a DAG once by `airflow dags test`, with a line per task on the terminal and the tasks' logs in files.
 
 `dags test` is Airflow itself (its parser, templates, operators, retries, callbacks and database) without the services:
-it runs one task after another. On two cores that is faster than the services, see docs/adr.
+it runs one task after another. On two cores that is as fast as the services (docs/adr/0011).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def fresh(name: str) -> Stack:
     os.environ.update(airflow.environment(running) | {"LAKEHOUSE_STATE_DIR": str(state)})
     sys.path.insert(0, str(REPO / "dags"))
     logging.getLogger("common").setLevel(logging.WARNING)  # what the supervisor says at last is printed
-    _apply_contracts(running)
+    apply_contracts(running)
     return running
 
 
@@ -169,7 +169,8 @@ def _rows(found: Any) -> Iterator[dict[str, Any]]:
     yield from table.to_pylist()
 
 
-def _apply_contracts(running: Stack) -> None:
+def apply_contracts(running: Stack) -> None:
+    """The job apply_contracts on a running stack. Raises ServiceError where it does not succeed."""
     from common.stream import job_run_request
 
     request = job_run_request() | {"name": "apply_contracts", "mode": "BATCH", "executionTimeoutMinutes": 60}

@@ -6,8 +6,8 @@ every job but for the job's own confs, so it is asked for once and kept. Two thi
 serial collector, 16 s with a class archive too]:
 
 * C1 and the serial collector: jobs that live for seconds do not live to see C2's code.
-* An archive of the loaded and verified classes (AppCDS), written when the first Delta job ends (which takes that job
-  some seconds) and mapped by later ones. It is valid for one Java and one list of jars; its name says which.
+* An archive of the loaded and verified classes (AppCDS), written by the set-up (class_archive), else when the first
+  Delta job ends, and mapped by later ones. It is valid for one Java and one list of jars; its name says which.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -128,6 +130,21 @@ class World:
         return ordered(collect(self.table(name)), *contracts.load(name).key)
 
 
+def with_a_late_flaw(folder: Path) -> Path:
+    """An order of an unknown status that was loaded last: the next run's overlap brings it again."""
+    [path] = folder.glob("snowflake_orders_*.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    last = max(rows, key=lambda row: row["LOADED_AT"])
+    with path.open("a", newline="") as file:
+        csv.DictWriter(file, list(last)).writerow(last | {"ORDER_ID": "ORD-LAST", "STATUS": "LOST"})
+    manifest = folder / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    facts["flaws"]["bronze.snowflake_orders"]["late"] = {"rows": 1, "effect": "quarantined"}
+    manifest.write_text(json.dumps(facts))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The stack after its first, clean day."""
@@ -145,7 +162,7 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
         settings = load_settings(str(REPO / "config" / "local.yaml"))
         world = World(spark, running, settings, tmp_path_factory.mktemp("data"))
         try:
-            world.load(world.generate("day1"))
+            world.load(with_a_late_flaw(world.generate("day1")))
             world.day(run_id(1))
             yield world
         finally:

@@ -103,12 +103,18 @@ def without_publication(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_second_run_of_the_day_adds_nothing(world: World) -> None:
     before = gold(world)
     bronze = world.table("bronze.snowflake_orders").count()
+    refused = world.rows("ops.quarantine")
     world.day(run_id(1))
     assert gold(world) == before
     world.day(run_id(1, hour=7))
     assert gold(world) == before
     assert world.table("bronze.snowflake_orders").count() == bronze
     assert world.outcome("silver_to_gold", run_id(1, hour=7)).tables == []
+    # The overlap brought back a row that was written and one that was refused: it is in quarantine once.
+    [again] = world.outcome("snowflake_to_bronze", run_id(1, hour=7)).tables
+    assert again.ledger is not None
+    assert again.ledger.read == again.ledger.duplicates == 2
+    assert world.rows("ops.quarantine") == refused
 
 
 def test_rejected_rows_above_their_share_stop_the_day_and_the_next_run_recovers(world: World) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import import_module
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -31,7 +32,7 @@ from lakehouse.landing import POSITION, Manifest
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import LedgerCounts, TableOutcome
 from lakehouse.quality import dlq, quarantine, rules, verdicts
-from lakehouse.quality.verdicts import Certification
+from lakehouse.quality.verdicts import Certification, CertifiedRun
 from lakehouse.settings import Settings
 from lakehouse.sources.watermark import Watermark
 
@@ -121,22 +122,33 @@ class _Load:
         self._job = job
         self._uri = job.settings.table_uri(self.contract.name)
         split = rules.split(read_landed(job.spark, job.settings, manifest), self.contract)
-        self._rows = _classified(split, self.contract, _known(job, self.contract, certified)).persist(
-            StorageLevel.MEMORY_AND_DISK
+        runs = [run for run_id, run in certified.runs.items() if run_id != job.run_id]
+        self._rows, self._counts = self._judged(
+            _classified(split, self.contract, _known(job, self.contract, certified, runs))
         )
+        if runs and self._counts["class:quarantined"]:
+            refused = quarantine.received(
+                job.spark, job.settings, self.contract.name, [run.run_id for run in runs]
+            )
+            classified = self._rows
+            self._rows, self._counts = self._judged(_without_known_refusals(classified, refused))
+            classified.unpersist()
+
+    def _judged(self, rows: DataFrame) -> tuple[DataFrame, dict[str, Any]]:
+        """The rows, kept, and one count of all that is asked of them."""
+        rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
         counts = [F.count_if(F.col("_class") == label).alias(f"class:{label}") for label in _CLASSES]
-        self._counts = self._rows.agg(*counts, *rules.batch_metrics(self._rows, self.contract)).head()
+        found = rows.agg(*counts, *rules.batch_metrics(rows, self.contract)).head()
+        assert found is not None  # an aggregation without grouping has one row
+        return rows, found.asDict()
 
     def require_contract(self) -> None:
         """Raise ContractViolation, naming every difference, where the batch as a whole breaks its contract."""
-        assert self._counts is not None  # an aggregation without grouping has one row
-        rules.require_contract(self.contract, self.manifest, self._counts.asDict())
+        rules.require_contract(self.contract, self.manifest, self._counts)
 
     def write(self) -> TableOutcome:
         """Quarantine first, then Bronze: a row is never in neither."""
-        assert self._counts is not None
-        job, name = self._job, self.contract.name
-        stats = self._counts.asDict()
+        job, name, stats = self._job, self.contract.name, self._counts
         rejected = self._rows.where(F.col("_class") == "quarantined")
         quarantine.replace_open(
             job.spark, job.settings, rejected, self.contract, self.manifest, stats["class:quarantined"]
@@ -188,9 +200,10 @@ class _Load:
 _CLASSES = ("inserted", "duplicate", "quarantined")
 
 
-def _known(job: Job, contract: Contract, certified: Certification) -> DataFrame | None:
+def _known(
+    job: Job, contract: Contract, certified: Certification, runs: Sequence[CertifiedRun]
+) -> DataFrame | None:
     """Keys and payloads that certified runs other than this one hold."""
-    runs = [run for run_id, run in certified.runs.items() if run_id != job.run_id]
     if not runs:
         return None
     table = read(job.spark, job.settings.table_uri(contract.name), certified.version)
@@ -214,3 +227,21 @@ def _classified(split: DataFrame, contract: Contract, known: DataFrame | None) -
         .otherwise("inserted")
     )
     return rows.withColumn("_class", label)
+
+
+def _without_known_refusals(classified: DataFrame, refused: DataFrame) -> DataFrame:
+    """Refused rows that an earlier certified run has in quarantine, as received, are duplicates of those.
+
+    An overlap brings them back every day; counted again, one of them would be a large share of a quiet day.
+    """
+    marked = refused.withColumn("_is_refused", F.lit(True))
+    rows = classified.withColumn("_received", quarantine.as_received(F.col(rules.PAYLOAD)))
+    rows = rows.join(F.broadcast(marked), on="_received", how="left").drop("_received")
+    is_known = (F.col("_class") == "quarantined") & F.coalesce("_is_refused", F.lit(False))
+    return rows.withColumns(
+        {
+            "_class": F.when(is_known, "duplicate").otherwise(F.col("_class")),
+            # The rule was broken, and counted, by the row's first arrival.
+            rules.BROKEN: F.when(is_known, F.array().cast("array<string>")).otherwise(F.col(rules.BROKEN)),
+        }
+    ).drop("_is_refused")

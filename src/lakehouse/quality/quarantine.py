@@ -6,7 +6,9 @@ finds it there; what becomes of the row later is told by further events, with an
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, SparkSession
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import contracts
@@ -70,6 +72,21 @@ def replace_open(
         f"{manifest.run_id}/quarantine/{contract.name}",
         partition_values={"ingest_date": [manifest.landed_at.date().isoformat()]},
     )
+
+
+def as_received(payload: Column) -> Column:
+    """What the source gave of a refused row, whatever landing it came in: equal for the same row extracted twice."""
+    fields = F.try_variant_get(F.try_parse_json(payload), "$", "map<string,string>")
+    own = F.map_filter(fields, lambda name, _: name != POSITION)
+    return F.sha2(F.coalesce(F.to_json(F.array_sort(F.map_entries(own))), payload), 256)
+
+
+def received(spark: SparkSession, settings: Settings, table: str, runs: Sequence[str]) -> DataFrame:
+    """``_received``: the rows of a table that runs refused, each once, in the form of ``as_received``."""
+    refused = read(spark, settings.table_uri(TABLE)).where(
+        (F.col("table_name") == table) & F.col("run_id").isin(*runs) & (F.col("status") == OPEN)
+    )
+    return refused.select(as_received(F.col("payload")).alias("_received")).distinct()
 
 
 def samples(
