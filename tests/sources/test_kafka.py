@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -60,10 +61,19 @@ class Topic:
     def produce(self, **counts: int) -> None:
         """``p0=3``: three records into partition 0."""
         producer = Producer(client_options(self.bootstrap))
+        failures: list[object] = []
+
+        def delivered(error: object, _: object) -> None:
+            if error is not None:
+                failures.append(error)
+
         for partition, count in counts.items():
             for n in range(count):
-                producer.produce(self.name, json.dumps({"n": n}), partition=int(partition[1:]))
+                producer.produce(
+                    self.name, json.dumps({"n": n}), partition=int(partition[1:]), on_delivery=delivered
+                )
         assert producer.flush(10) == 0
+        assert failures == []
 
     def extract(self, *before: Manifest, run_id: str | None = None) -> Manifest:
         watermark = Watermark(None, tuple(manifest.state for manifest in before))
@@ -141,6 +151,11 @@ def test_new_partitions_are_read_from_their_beginning(topic: Topic) -> None:
 
     first = topic.extract()
     topic.admin.create_partitions([NewPartitions(topic.name, 4)])[topic.name].result(10)
+    end = time.monotonic() + 10
+    # The broker tells of them a moment after it has made them.
+    while len(topic.admin.list_topics(topic.name, 5).topics[topic.name].partitions) < 4:
+        assert time.monotonic() < end
+        time.sleep(0.05)
     topic.produce(p3=2)
 
     second = topic.extract(first)
