@@ -130,14 +130,22 @@ class World:
         return ordered(collect(self.table(name)), *contracts.load(name).key)
 
 
-def with_a_late_flaw(folder: Path) -> Path:
-    """An order of an unknown status that was loaded last: the next run's overlap brings it again."""
+def with_odd_orders(folder: Path) -> Path:
+    """Orders of the first and the last day that there are, and one of an unknown status that was loaded last: the
+    next run's overlap brings it again."""
     [path] = folder.glob("snowflake_orders_*.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     last = max(rows, key=lambda row: row["LOADED_AT"])
     with path.open("a", newline="") as file:
-        csv.DictWriter(file, list(last)).writerow(last | {"ORDER_ID": "ORD-LAST", "STATUS": "LOST"})
+        writer = csv.DictWriter(file, list(last))
+        unshipped = {"SHIPPED_AT": "", "DELIVERED_AT": "", "STATUS": "PLACED"}
+        for order_id, event_ts in (
+            ("ORD-Y1", "0001-01-01 00:00:00"),
+            ("ORD-Y9999", "9999-12-31 23:59:59.999999"),
+        ):
+            writer.writerow(rows[0] | unshipped | {"ORDER_ID": order_id, "EVENT_TS": event_ts})
+        writer.writerow(last | {"ORDER_ID": "ORD-LAST", "STATUS": "LOST"})
     manifest = folder / "manifest.json"
     facts = json.loads(manifest.read_text())
     facts["flaws"]["bronze.snowflake_orders"]["late"] = {"rows": 1, "effect": "quarantined"}
@@ -162,7 +170,7 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
         settings = load_settings(str(REPO / "config" / "local.yaml"))
         world = World(spark, running, settings, tmp_path_factory.mktemp("data"))
         try:
-            world.load(with_a_late_flaw(world.generate("day1")))
+            world.load(with_odd_orders(world.generate("day1")))
             world.day(run_id(1))
             yield world
         finally:

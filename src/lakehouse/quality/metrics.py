@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -93,7 +93,10 @@ def measure(frame: DataFrame, contract: Contract, reference: Callable[[str], Dat
         *[F.count_if(F.expr(rule.violation)).alias(f"broken:{rule.name}") for rule in judged],
         *[F.count_if(_is_whole(columns)).alias(f"whole:{columns}") for columns in column_sets],
         *[F.count_distinct(_hash(columns)).alias(f"distinct:{columns}") for columns in sorted(hashed)],
-        *[F.max(quote(name)).alias(f"newest:{name}") for name in dated],
+        *[
+            _as_integer(F.max(quote(name)), contract.column(name).type).alias(f"newest:{name}")
+            for name in dated
+        ],
     ).head()
     assert row is not None  # an aggregation without grouping has one row
     found = row.asDict()
@@ -106,7 +109,7 @@ def measure(frame: DataFrame, contract: Contract, reference: Callable[[str], Dat
         reverified=found["reverified"],
         broken={rule.name: found[f"broken:{rule.name}"] for rule in judged},
         surplus={columns: surplus(frame, columns) if more else 0 for columns, more in suspected.items()},
-        newest={name: found[f"newest:{name}"] for name in dated},
+        newest={name: _moment(found[f"newest:{name}"], contract.column(name).type) for name in dated},
         whole={columns: found[f"whole:{columns}"] for columns in column_sets},
         orphans={
             rule.name: orphans(frame, rule, reference).count()
@@ -114,6 +117,19 @@ def measure(frame: DataFrame, contract: Contract, reference: Callable[[str], Dat
             if rule.kind == "referential" and found[f"whole:{rule.columns}"]
         },
     )
+
+
+def _as_integer(moment: SparkColumn, type: str) -> SparkColumn:
+    """Microseconds or days since 1970: PySpark cannot hand over a timestamp of the first day of year 1."""
+    return F.unix_date(moment) if type == "date" else F.unix_micros(moment)
+
+
+def _moment(since_1970: int | None, type: str) -> datetime | date | None:
+    if since_1970 is None:
+        return None
+    if type == "date":
+        return date(1970, 1, 1) + timedelta(days=since_1970)
+    return datetime(1970, 1, 1) + timedelta(microseconds=since_1970)  # noqa: DTZ001  # UTC, as Spark gives it
 
 
 def repeated(frame: DataFrame, columns: Sequence[str]) -> DataFrame:

@@ -81,18 +81,14 @@ def split(raw: DataFrame, contract: Contract, keep: Sequence[str] = ()) -> DataF
 def batch_metrics(frame: DataFrame, contract: Contract) -> list[SparkColumn]:
     """Aggregate expressions over the result of ``split``.
 
-    ``rows``, ``bad``, ``rule:<name>`` (rows that break it), ``values:<column>`` (typed values of each source column),
-    ``min:<column>`` and ``max:<column>`` of times in the key.
+    ``rows``, ``bad``, ``rule:<name>`` (rows that break it), ``values:<column>`` (typed values of each source column).
     """
     names = [MALFORMED, *(check.name for check in _checks(contract))]
-    times = [name for name in contract.key if contract.column(name).type in ("timestamp", "date")]
     return [
         F.count(F.lit(1)).alias("rows"),
         F.count_if(F.size(BROKEN) > 0).alias("bad"),
         *[F.count_if(F.array_contains(BROKEN, name)).alias(f"rule:{name}") for name in names],
         *[F.count(quote(column.name)).alias(f"values:{column.name}") for column in _source_columns(contract)],
-        *[F.min(name).alias(f"min:{name}") for name in times],
-        *[F.max(name).alias(f"max:{name}") for name in times],
     ]
 
 
