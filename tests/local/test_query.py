@@ -35,6 +35,13 @@ def test_a_select_is_printed_with_its_columns(
     assert capsys.readouterr().out == "one,nothing\n1,\n"
 
 
+def test_a_line_break_in_a_value_breaks_no_line_of_the_table(
+    running: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(monkeypatch, "SELECT concat('Zeile 1', chr(10), 'Zeile 2') AS name") == 0
+    assert capsys.readouterr().out.splitlines()[:3] == ["name", "----------------", "Zeile 1\\nZeile 2"]
+
+
 def test_statements_without_a_header_lose_no_row(
     running: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
