@@ -75,7 +75,10 @@ def _cells(data: list[dict[str, str]], width: int) -> list[str | None]:
 
 def as_table(answer: Answer) -> str:
     """Columns side by side, numbers as they came; NULL is an empty cell, and a line break within one is \\n."""
-    lines = [answer.columns, *[["\\n".join((cell or "").splitlines()) for cell in row] for row in answer.rows]]
+    lines = [
+        answer.columns,
+        *[["\\n".join((cell or "").splitlines()) for cell in row] for row in answer.rows],
+    ]
     widths = [max(len(line[index]) for line in lines) for index in range(len(answer.columns))]
     printed = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
