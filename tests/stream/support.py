@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Producer
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import contracts, store
@@ -25,16 +26,18 @@ from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.observe.outcome import Outcome
 from lakehouse.observe.stream import read_progress
 from lakehouse.quality import dlq
+from lakehouse.quality.verdicts import STREAM_SOURCE
 from lakehouse.runs import new_run_id
 from lakehouse.settings import Settings
+from local.aws.athena_worker import storage_options
 from local.kafka import client_options
 from local.supervisor import ServiceSpec, Supervisor
 from tests.sources.support import Setup
 from tests.support import REPO
 
 Header = tuple[str, bytes | None]
-#: The logs of empty tables, by their paths in a lake.
-_EMPTY: dict[str, bytes] = {}
+#: The logs of empty tables: name, key in the log, body.
+_EMPTY: dict[str, dict[str, bytes]] = {}
 
 
 def an_event(n: int, **changes: Any) -> dict[str, Any]:
@@ -101,19 +104,19 @@ class Topic:
     def with_options(self, **values: Any) -> Topic:
         return Topic(self.setup.with_source("kafka", **values), self.spark, self.bootstrap, self.name)
 
-    def apply_contracts(self, *more: str) -> None:
+    def make_tables(self, *more: str) -> None:
+        """The stream's two tables and others, empty, as apply_contracts makes them: made once a test run and copied."""
         names = (stream.BRONZE, dlq.TABLE, *more)
-        apply_contracts(self.spark, self.settings, [contracts.load(name) for name in names])
-
-    def make_tables(self) -> None:
-        """The stream's two tables, empty, as apply_contracts makes them; made once a test run and copied."""
-        if not _EMPTY:
-            self.apply_contracts()
-            for uri in store.keys(f"{self.settings.lake_uri}/"):
-                if "/_delta_log/" in uri:
-                    _EMPTY[uri.removeprefix(self.settings.lake_uri)] = store.get(uri) or b""
-        for path, body in _EMPTY.items():
-            store.put(f"{self.settings.lake_uri}{path}", body)
+        new = [name for name in names if name not in _EMPTY]
+        if new:
+            apply_contracts(self.spark, self.settings, [contracts.load(name) for name in new])
+        for name in names:
+            log = f"{self.settings.table_uri(name)}/_delta_log/"
+            if name in new:
+                _EMPTY[name] = {uri.removeprefix(log): store.get(uri) or b"" for uri in store.keys(log)}
+                continue
+            for key, body in _EMPTY[name].items():
+                store.put(log + key, body)
 
     def produce(
         self, values: Iterable[bytes | None], *, key: bytes | None = b"k", headers: list[Header] | None = None
@@ -187,8 +190,12 @@ class Topic:
         """(partition, offset) of the rows in Bronze and in the DLQ, each as often as it is there."""
         found = []
         for name in (stream.BRONZE, dlq.TABLE):
-            rows = self.table(name).where("_source = 'kafka_stream'").select("partition", "offset").collect()
-            found.append(Counter((row[0], row[1]) for row in rows))
+            # Without Spark, which takes seconds for what this needs milliseconds.
+            table = DeltaTable(self.settings.table_uri(name), storage_options=storage_options())
+            rows = table.to_pyarrow_table(columns=["partition", "offset", "_source"]).to_pylist()
+            found.append(
+                Counter((row["partition"], row["offset"]) for row in rows if row["_source"] == STREAM_SOURCE)
+            )
         return found[0], found[1]
 
     def require_exactly(self, good: int, bad: int) -> None:

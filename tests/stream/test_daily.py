@@ -76,7 +76,7 @@ def silver(topic: Topic) -> list[str]:
 
 
 def test_a_day_takes_in_what_the_stream_wrote_and_each_event_once(topic: Topic) -> None:
-    topic.apply_contracts(SNOWFLAKE, "silver.orders", "ops.quarantine", "ops.dq_verdicts")
+    topic.make_tables(SNOWFLAKE, "silver.orders", "ops.quarantine", "ops.dq_verdicts")
     # Mode batch: one run is certified, one is refused and leaves its rows in Bronze.
     batch = topic.with_options(mode="batch")
     batch.produce([encoded(n) for n in range(6)])
@@ -129,7 +129,7 @@ def test_a_day_takes_in_what_the_stream_wrote_and_each_event_once(topic: Topic) 
 
 
 def test_a_refused_range_is_judged_again_with_the_next(topic: Topic) -> None:
-    topic.apply_contracts("ops.quarantine", "ops.dq_verdicts")
+    topic.make_tables("ops.quarantine", "ops.dq_verdicts")
     topic.produce([encoded(1), b"{", encoded(2, status="GONE")])
     topic.catch_up()
     run, _ = record(topic)
@@ -152,7 +152,7 @@ def test_a_refused_range_is_judged_again_with_the_next(topic: Topic) -> None:
 
 
 def test_a_row_too_many_trips_the_gate(topic: Topic) -> None:
-    topic.apply_contracts("ops.quarantine", "ops.dq_verdicts")
+    topic.make_tables("ops.quarantine", "ops.dq_verdicts")
     topic.produce([encoded(n) for n in range(3)])
     topic.catch_up()
     run, _ = record(topic)

@@ -33,7 +33,7 @@ from pyspark.storagelevel import StorageLevel
 
 from lakehouse import contracts, store
 from lakehouse.cli import Job
-from lakehouse.delta.read import head, read
+from lakehouse.delta.read import head, is_untouched, read
 from lakehouse.delta.write import append_once
 from lakehouse.errors import ConfigError, StreamRefused, UsageError, Violation
 from lakehouse.flows.ingest import certification, ingest
@@ -303,7 +303,11 @@ class _Stream:
         Looked for where a table was written since the marks moved; after a clean stop nothing is read.
         """
         now = self._versions()
-        changed = [name for name, version in now.items() if version != self._marks.versions.get(name)]
+        changed = [
+            name
+            for name, version in now.items()
+            if version != self._marks.versions.get(name) and not is_untouched(self._uri(name), version)
+        ]
         held: dict[str, dict[str, int]] = {name: {} for name in now}
         if not changed:
             return held
