@@ -43,7 +43,7 @@ from local.supervisor import ServiceError, base_environment
 BATCH = {"trigger_seconds": 1, "max_offsets_per_trigger": 200}
 RATE = 20.0
 FLAW_SHARE = 0.2
-PATIENCE = 240.0
+PATIENCE = 600.0
 #: What a kill waits for, how often it is drawn, and up to how many seconds later it comes.
 MOMENTS = {
     "start": (10, 8.0),
@@ -339,11 +339,10 @@ def _kill(place: Place, lake: Lake, driver: Driver, moment: str, later: float, c
         return "between the writes of one batch"
     if any(ahead):
         return "after the writes, before the marks"
+    has_moved = done != marks.get("until", {})
     if not lake.is_batch_open(f"{checkpoint}/{place.topic}"):
-        return "between two batches"
-    moved = lake.marks().get("batch_id")
-    is_last = moved is not None and done != marks.get("until")
-    return "in a batch, later than an earlier one" if is_last else "in the first batch, before its writes"
+        return "between two batches" if has_moved else "before its first batch"
+    return "in a later batch, before its writes" if has_moved else "in its first batch, before its writes"
 
 
 def _count(place: Place, lake: Lake, result: Result) -> None:

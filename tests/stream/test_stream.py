@@ -400,19 +400,27 @@ def test_the_newest_stream_is_the_one_that_writes(topic: Topic, monkeypatch: pyt
 def test_a_column_added_to_the_contract_is_filled_after_a_restart(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic.produce([encoded(1, channel="web")])
-    topic.catch_up()
+    """Until the restart the stream goes on as it was."""
+    topic = topic.with_options(stream={"trigger_seconds": 1})
+    topic.produce([encoded(0, channel="web")])
     wider = with_column(contracts.load(stream.BRONZE))
+
+    def widen(_: threading.Event) -> None:
+        topic.wait_for_rows(1)
+        apply_contracts(topic.spark, topic.settings, [wider])
+        topic.produce([encoded(1, channel="web")])
+        topic.wait_for_rows(2)
+
+    topic.run_beside(widen)
     real = contracts.load
     monkeypatch.setattr(contracts, "load", lambda name: wider if name == stream.BRONZE else real(name))
-    apply_contracts(topic.spark, topic.settings, [wider])
     topic.produce([encoded(2, channel="web"), encoded(3), encoded(4, status="GONE")])
 
     topic.catch_up()
 
-    topic.require_exactly(3, 1)
+    topic.require_exactly(4, 1)
     rows = topic.table(stream.BRONZE).select("order_id", "channel").orderBy("order_id").collect()
-    assert [tuple(row) for row in rows] == [("O-1", None), ("O-2", "web"), ("O-3", None)]
+    assert [tuple(row) for row in rows] == [("O-0", None), ("O-1", None), ("O-2", "web"), ("O-3", None)]
     assert topic.table(dlq.TABLE).select("contract_version").collect()[0][0] == "1.1.0"
 
 
