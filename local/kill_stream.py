@@ -91,7 +91,6 @@ class Result:
     dlq: int = 0
     lost: int = 0
     doubled: int = 0
-    batches: int = 0
     seconds: float = 0.0
 
     @property
