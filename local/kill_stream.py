@@ -41,7 +41,9 @@ from local.supervisor import ServiceError, base_environment
 
 #: A batch a second of at most this many events: many batches, and many places in one to be killed at.
 BATCH = {"trigger_seconds": 1, "max_offsets_per_trigger": 200}
-RATE = 20.0
+#: The last start has to read what the others left.
+LAST_BATCH = {"trigger_seconds": 1, "max_offsets_per_trigger": 100_000}
+RATE = 10.0
 FLAW_SHARE = 0.2
 PATIENCE = 240.0
 POLL = 0.02
@@ -118,12 +120,20 @@ class Result:
 class Driver:
     """One start of the job as the local EMR makes it: spark-submit, with Python below its JVM."""
 
-    def __init__(self, place: Place, number: int, checkpoint: str, entry: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        place: Place,
+        number: int,
+        checkpoint: str,
+        entry: Path,
+        *arguments: str,
+        batch: dict[str, int] = BATCH,
+    ) -> None:
         self.folder = place.folder / f"start-{number}"
         for part in ("tmp", "work"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         config = self.folder / "settings.yaml"
-        config.write_text(yaml.safe_dump(_with_checkpoint(place.settings, checkpoint)))
+        config.write_text(yaml.safe_dump(_with(place.settings, batch, checkpoint)))
         launcher = Launcher(place.folder, REPO / ".local" / "jars")
         argv = ["--config", str(config), "--stream", *arguments]
         submission = Submission(str(entry), argv, _confs(place, self.folder))
@@ -283,7 +293,7 @@ def kill_in_a_loop(
     result.seconds = time.monotonic() - begun
     if end is None:
         events.finish()
-        _catch_up(Driver(place, kills, checkpoint, entry, "--available-now"))
+        _catch_up(Driver(place, kills, checkpoint, entry, "--available-now", batch=LAST_BATCH))
     else:
         last = Driver(place, kills, checkpoint, entry)
         try:
@@ -297,12 +307,17 @@ def kill_in_a_loop(
 
 
 def _catch_up(driver: Driver) -> None:
+    waited = 0.0
     try:
-        code = driver.wait(PATIENCE)
+        while (code := driver.poll()) is None and waited < PATIENCE:
+            time.sleep(POLL)
+            waited += POLL
     finally:
         driver.kill()
-    if code:
-        raise ServiceError(f"the last start ended with exit code {code}:\n{driver.output()[-3000:]}")
+    if code != 0:
+        raise ServiceError(
+            f"the last start ended with exit code {code}, None after {PATIENCE:.0f} s:\n{driver.output()[-3000:]}"
+        )
 
 
 def _kill(place: Place, lake: Lake, driver: Driver, moment: str, later: float, checkpoint: str) -> str:
@@ -373,8 +388,11 @@ def _count(place: Place, lake: Lake, result: Result) -> None:
         )
 
 
-def _with_checkpoint(settings: dict[str, Any], uri: str) -> dict[str, Any]:
-    kafka = settings["sources"]["kafka"] | {"mode": "stream", "stream": BATCH | {"checkpoint_uri": uri}}
+def _with(settings: dict[str, Any], batch: dict[str, int], checkpoint: str) -> dict[str, Any]:
+    kafka = settings["sources"]["kafka"] | {
+        "mode": "stream",
+        "stream": batch | {"checkpoint_uri": checkpoint},
+    }
     return settings | {"sources": settings["sources"] | {"kafka": kafka}}
 
 
