@@ -481,11 +481,12 @@ def has_moved(topic: Topic, before: Marks | None) -> bool:
 
 
 def until(true: Callable[[], bool], driver: Driver, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
+    for _ in range(int(seconds / 0.05)):
         assert driver.poll() is None, driver.output()[-3000:]
-        assert time.monotonic() < end, driver.output()[-3000:]
+        if true():
+            return
         time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:.0f} s:\n{driver.output()[-3000:]}")
 
 
 def max_offsets(topic: Topic, name: str) -> dict[str, int]:
