@@ -177,7 +177,7 @@ class Topic:
         return job
 
     def wait_for_rows(self, rows: int, seconds: float = 120) -> None:
-        """Until the stream that runs now has told of so many. Time in which this process does not run is not counted."""
+        """Until the stream that runs now has told of so many; while this process is paused, no time passes."""
         for _ in range(int(seconds / 0.1)):
             progress = read_progress(self.settings)
             if progress is not None and progress.total_rows >= rows:
