@@ -38,6 +38,10 @@ stream-demo: setup ## The order stream: 2,000 test events, 5% of them broken, an
 bench-stream: setup ## How fast the stream catches up, and with what memory (COUNT=500000)
 	@$(PYTHON) -m local.bench_stream $(if $(COUNT),--count $(COUNT))
 
+.PHONY: stream-kill-test
+stream-kill-test: setup ## kill -9 the stream N=50 times at random moments (SEED=1), then the same without transactions
+	@$(PYTHON) -m local.kill_stream --control $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED))
+
 ##@ Look around
 
 .PHONY: query

@@ -41,6 +41,7 @@ def free_port() -> int:
 def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
     """Spark's properties for tests beyond emr_configs/: the local EMR's, with everything it writes below ``state``."""
     from local import log4j
+    from local.aws.emr_launch import FAST_OPTIONS
     from local.aws.emr_process import image_confs
     from local.jars import jars
 
@@ -52,12 +53,10 @@ def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
         "spark.jars": "",
         "spark.driver.memory": "2g",
         "spark.driver.extraJavaOptions": " ".join(
-            # Tests run many small plans once: the second compiler costs more than it gives. Without it the code
-            # cache has 48 MB, which ten minutes of plans fill: a quarter of the time went into clearing it.
+            # Tests run many small plans once. With the first compiler alone the JVM would keep 48 MB for compiled code,
+            # which these plans fill: from then on it throws code out and compiles it again, and all gets slower.
             [
-                "-XX:TieredStopAtLevel=1",
-                "-XX:ReservedCodeCacheSize=512m",
-                "-XX:+UseParallelGC",
+                *FAST_OPTIONS,
                 f"-Dlog4j2.configurationFile={log4j_file}",
                 f"-Dderby.system.home={state}",
             ]

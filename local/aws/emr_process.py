@@ -103,6 +103,10 @@ def image_confs(endpoint: str) -> dict[str, str]:
         "spark.driver.memory": "1200m",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
+        # Driver and executor are one process here. Where a laptop sleeps, Spark would take the executor for lost, and
+        # end the driver ten minutes later.
+        "spark.network.timeout": "7200s",
+        "spark.executor.heartbeatInterval": "3600s",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "2",

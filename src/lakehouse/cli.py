@@ -98,7 +98,13 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
         _tell(job, error)
         return error.exit_code
     logs.configure(run_id=run_id, job=job)
-    outcome = Outcome(job=job, run_id=run_id, started_at=started_at, parent=_parent(arguments))
+    outcome = Outcome(
+        job=job,
+        run_id=run_id,
+        processing="STREAMING" if getattr(arguments, "stream", False) else "BATCH",
+        started_at=started_at,
+        parent=_parent(arguments),
+    )
     context = Job(job, settings, run_id, outcome, arguments)
     exit_code = 0
     _note(outcome, lineage.emit(settings, outcome, RunState.START))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.bench_stream import Batches, Memory
+from local.kill_stream import Result
 from local.stream_lake import Counts, prove
 
 SENT = {"produced": 2000, "good": 1900, "flawed": 100}
@@ -62,3 +64,23 @@ def test_peak_memory_is_that_of_the_drivers_process_group(tmp_path: Path) -> Non
     assert len(mine) == 1
     assert memory.peaks[mine[0]] > 20
     assert "× the heap of 1,200 MB" in memory.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "is_exact"),
+    [
+        pytest.param({}, True, id="all there, once"),
+        pytest.param({"lost": 1}, False, id="one lost"),
+        pytest.param({"doubled": 1}, False, id="one twice"),
+        pytest.param({"dlq": 99, "bronze": 1901}, False, id="a broken one in Bronze"),
+    ],
+)
+def test_what_the_kill_test_concludes(found: dict[str, int], is_exact: bool) -> None:
+    result = Result(seed=1, produced=2000, flawed=100, bronze=1900, dlq=100)
+    result.landed["between two batches"] += 4
+    result.seconds = 60.0
+    result = dataclasses.replace(result, **found)
+    assert result.is_exact is is_exact
+    text = "\n".join(result.lines())
+    assert "4 (seed 1), 1.0 minutes, 15 s each" in text
+    assert "4 between two batches" in text

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from lakehouse.errors import CredentialsError, SourceError, SourceUnavailable
@@ -274,3 +274,35 @@ def test_spark_is_told_exactly_the_range(topic: Topic) -> None:
     assert options["failOnDataLoss"] == "true"
     assert options["kafka.bootstrap.servers"] == topic.bootstrap
     assert options["kafka.sasl.jaas.config"].endswith(r'password="quote \" and \\ back";')
+
+
+class Restarting:
+    """A consumer whose broker answers with an error some times, then as it should."""
+
+    def __init__(self, code: int, times: int) -> None:
+        self._code, self._left = code, times
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        if self._left:
+            self._left -= 1
+            raise KafkaException(KafkaError(self._code))
+        return (0, 5)
+
+
+def test_a_leader_that_is_being_elected_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_PAUSE", 0.0)
+    consumer = Restarting(KafkaError.NOT_LEADER_FOR_PARTITION, 3)
+    assert kafka._limits(consumer, "t", [0, 1]) == {0: (0, 5), 1: (0, 5)}
+
+
+def test_a_refusal_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_PAUSE", 60.0)
+    with pytest.raises(KafkaException):
+        kafka._limits(Restarting(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1), "t", [0])
+
+
+def test_a_leader_that_never_comes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_PAUSE", 0.0)
+    monkeypatch.setattr(kafka, "_TIMEOUT", 0.05)
+    with pytest.raises(KafkaException):
+        kafka._limits(Restarting(KafkaError.LEADER_NOT_AVAILABLE, 10**9), "t", [0])

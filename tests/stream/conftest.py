@@ -13,29 +13,27 @@ from local.kafka import API_KEY, API_SECRET, create_topic
 from local.supervisor import Supervisor, base_environment
 from tests.sources.conftest import setup  # noqa: F401  # a fixture
 from tests.sources.support import Setup
-from tests.stream.support import Topic
-from tests.support import REPO, free_port
+from tests.stream.support import Broker, Topic
+from tests.support import free_port
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     state = tmp_path_factory.mktemp("kafka")
-    spec = broker_process.spec(
-        state, {"kafka": free_port(), "kafka_controller": free_port()}, base_environment()
-    )
-    supervisor = Supervisor(state)
-    supervisor.start(spec, REPO)
+    ports = {"kafka": free_port(), "kafka_controller": free_port()}
+    broker = Broker(Supervisor(state), broker_process.spec(state, ports, base_environment()))
+    broker.start()
     try:
-        supervisor.wait_ready(spec)
-        yield spec.exports["LOCAL_KAFKA_BOOTSTRAP"]
+        yield broker
     finally:
-        supervisor.stop(spec.name)
+        broker.stop()
 
 
 @pytest.fixture
-def topic(setup: Setup, spark: SparkSession, bootstrap: str) -> Topic:  # noqa: F811
+def topic(setup: Setup, spark: SparkSession, broker: Broker) -> Topic:  # noqa: F811
+    bootstrap = broker.bootstrap
     name = f"stream-{next(_numbers)}"
     assert create_topic(bootstrap, name, 3)
     setup = setup.with_source("kafka", topic=name, mode="stream")
@@ -44,5 +42,5 @@ def topic(setup: Setup, spark: SparkSession, bootstrap: str) -> Topic:  # noqa: 
         {"bootstrap_servers": bootstrap, "api_key": API_KEY, "api_secret": API_SECRET, "group_id": "g"},
     )
     topic = Topic(setup, spark, bootstrap, name)
-    topic.apply_contracts()
+    topic.make_tables()
     return topic

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Producer
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import contracts, store
@@ -19,13 +24,20 @@ from lakehouse.delta.read import read
 from lakehouse.flows import stream
 from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.observe.outcome import Outcome
+from lakehouse.observe.stream import read_progress
 from lakehouse.quality import dlq
+from lakehouse.quality.verdicts import STREAM_SOURCE
 from lakehouse.runs import new_run_id
 from lakehouse.settings import Settings
+from local.aws.athena_worker import storage_options
 from local.kafka import client_options
+from local.supervisor import ServiceSpec, Supervisor
 from tests.sources.support import Setup
+from tests.support import REPO
 
 Header = tuple[str, bytes | None]
+#: The logs of empty tables: name, key in the log, body.
+_EMPTY: dict[str, dict[str, bytes]] = {}
 
 
 def an_event(n: int, **changes: Any) -> dict[str, Any]:
@@ -45,6 +57,37 @@ def encoded(n: int, **changes: Any) -> bytes:
     return json.dumps(an_event(n, **changes)).encode()
 
 
+@dataclass(frozen=True)
+class Broker:
+    """The broker of this test run, which keeps its port and its records over a restart."""
+
+    supervisor: Supervisor
+    spec: ServiceSpec
+
+    @property
+    def bootstrap(self) -> str:
+        return self.spec.exports["LOCAL_KAFKA_BOOTSTRAP"]
+
+    def start(self) -> None:
+        self.supervisor.start(self.spec, REPO)
+        self.supervisor.wait_ready(self.spec)
+
+    def stop(self) -> None:
+        self.supervisor.stop(self.spec.name)
+
+
+def a_job(settings: Settings, at: datetime | None = None, **arguments: Any) -> Job:
+    now = datetime.now(UTC)
+    run_id = new_run_id(at or now)
+    outcome = Outcome(
+        job="kafka_orders_to_bronze",
+        run_id=run_id,
+        processing="STREAMING" if arguments.get("stream") else "BATCH",
+        started_at=now,
+    )
+    return Job("kafka_orders_to_bronze", settings, run_id, outcome, argparse.Namespace(**arguments))
+
+
 @dataclass
 class Topic:
     """A topic of three partitions, a lake, and the settings that lead to both."""
@@ -61,9 +104,19 @@ class Topic:
     def with_options(self, **values: Any) -> Topic:
         return Topic(self.setup.with_source("kafka", **values), self.spark, self.bootstrap, self.name)
 
-    def apply_contracts(self, *more: str) -> None:
+    def make_tables(self, *more: str) -> None:
+        """The stream's two tables and others, empty, as apply_contracts makes them: made once a test run and copied."""
         names = (stream.BRONZE, dlq.TABLE, *more)
-        apply_contracts(self.spark, self.settings, [contracts.load(name) for name in names])
+        new = [name for name in names if name not in _EMPTY]
+        if new:
+            apply_contracts(self.spark, self.settings, [contracts.load(name) for name in new])
+        for name in names:
+            log = f"{self.settings.table_uri(name)}/_delta_log/"
+            if name in new:
+                _EMPTY[name] = {uri.removeprefix(log): store.get(uri) or b"" for uri in store.keys(log)}
+                continue
+            for key, body in _EMPTY[name].items():
+                store.put(log + key, body)
 
     def produce(
         self, values: Iterable[bytes | None], *, key: bytes | None = b"k", headers: list[Header] | None = None
@@ -79,18 +132,58 @@ class Topic:
         return count
 
     def job(self, at: datetime | None = None, **arguments: Any) -> Job:
-        now = datetime.now(UTC)
-        run_id = new_run_id(at or now)
-        outcome = Outcome(job="kafka_orders_to_bronze", run_id=run_id, started_at=now)
-        job = Job("kafka_orders_to_bronze", self.settings, run_id, outcome, argparse.Namespace(**arguments))
+        job = a_job(self.settings, at, **arguments)
         job.__dict__["spark"] = self.spark
         return job
 
     def catch_up(self) -> Job:
         """Run the stream until it has read what is there."""
-        job = self.job()
-        stream.stream(job, available_now=True)
+        job = self.job(stream=True, available_now=True)
+        stream.to_bronze(job)
         return job
+
+    def run_beside(self, meanwhile: Callable[[threading.Event], None]) -> Job:
+        """Run the stream while something happens to it; when that is over, it is asked to stop.
+
+        What happens is given an event that is set when the stream has ended.
+
+        The stream has the main thread, which signals reach. Raises what either of the two raised, the stream first.
+        """
+        failures: list[BaseException] = []
+
+        def happen() -> None:
+            try:
+                meanwhile(over)
+            except BaseException as failure:
+                failures.append(failure)
+            finally:
+                if not over.is_set():
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        over = threading.Event()
+        thread = threading.Thread(target=happen, daemon=True)
+        job = self.job(stream=True, available_now=False)
+        # Between the stream's end and the helper's last word, a signal must not end the tests.
+        before = signal.signal(signal.SIGTERM, lambda *_: None)
+        try:
+            thread.start()
+            stream.to_bronze(job)
+        finally:
+            over.set()
+            thread.join(60)
+            signal.signal(signal.SIGTERM, before)
+        for failure in failures:
+            raise failure
+        return job
+
+    def wait_for_rows(self, rows: int, seconds: float = 120) -> None:
+        """Until the stream that runs now has told of so many; while this process is paused, no time passes."""
+        for _ in range(int(seconds / 0.1)):
+            progress = read_progress(self.settings)
+            if progress is not None and progress.total_rows >= rows:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the stream is at {progress}, expected {rows} rows")
 
     def table(self, name: str) -> DataFrame:
         return read(self.spark, self.settings.table_uri(name))
@@ -99,8 +192,12 @@ class Topic:
         """(partition, offset) of the rows in Bronze and in the DLQ, each as often as it is there."""
         found = []
         for name in (stream.BRONZE, dlq.TABLE):
-            rows = self.table(name).where("_source = 'kafka_stream'").select("partition", "offset").collect()
-            found.append(Counter((row[0], row[1]) for row in rows))
+            # Without Spark, which takes seconds for what this needs milliseconds.
+            table = DeltaTable(self.settings.table_uri(name), storage_options=storage_options())
+            rows = table.to_pyarrow_table(columns=["partition", "offset", "_source"]).to_pylist()
+            found.append(
+                Counter((row["partition"], row["offset"]) for row in rows if row["_source"] == STREAM_SOURCE)
+            )
         return found[0], found[1]
 
     def require_exactly(self, good: int, bad: int) -> None:

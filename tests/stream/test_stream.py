@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from pyspark.sql import functions as F
 
@@ -29,10 +27,12 @@ from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.observe import outcome as outcomes
 from lakehouse.observe.stream import read_progress
 from lakehouse.quality import dlq
-from lakehouse.sources.marks import read_marks
+from lakehouse.sources.marks import Marks, read_marks
 from local.kafka import API_SECRET, client_options, create_topic
-from tests.stream.support import Topic, encoded
-from tests.support import REPO, Aws, spark_properties, write_properties_file
+from local.kill_stream import Driver, Place, kill_in_a_loop
+from tests.sources.support import Setup
+from tests.stream.support import Broker, Topic, a_job, encoded
+from tests.support import Aws
 
 BAD = (None, b"{", b"[" * 5000, b"\xff", encoded(1, status="GONE"), encoded(1, amount=-1))
 
@@ -50,15 +50,15 @@ class Crash(Exception):
 
 
 @contextmanager
-def crash_before(table: str, times: int = 1) -> Iterator[None]:
-    """End the stream just before it writes a table (the DLQ is written first, then Bronze)."""
-    left = times
+def crash_before(table: str, nth: int = 1) -> Iterator[None]:
+    """End the stream just before its nth write of a table (the DLQ is written first, then Bronze)."""
+    writes = 0
     real = stream.append_once
 
     def append(frame: Any, uri: str, *rest: Any) -> None:
-        nonlocal left
-        if left and uri.endswith(table.replace(".", "/")):
-            left -= 1
+        nonlocal writes
+        writes += uri.endswith(table.replace(".", "/"))
+        if writes == nth:
             raise Crash
         real(frame, uri, *rest)
 
@@ -82,11 +82,17 @@ def crash_before_marks() -> Iterator[None]:
         yield
 
 
-def test_two_thousand_events_are_all_there_once_and_stay_so(topic: Topic) -> None:
+def test_two_thousand_events_are_all_there_once_and_stay_so(
+    topic: Topic, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topic = topic.with_options(stream={"max_offsets_per_trigger": 900})
     topic.produce(mixed(2000, 60))
+    monkeypatch.setattr(stream, "_LINEAGE_EVERY", timedelta(0))
 
     job = topic.catch_up()
+
+    require_metrics(aws, topic.name)
+    require_running_event(topic, job.run_id)
 
     topic.require_exactly(1940, 60)
     (told,) = job.outcome.tables
@@ -111,9 +117,8 @@ def test_two_thousand_events_are_all_there_once_and_stay_so(topic: Topic) -> Non
         "batch_id": 2,
     }
 
-    versions = [topic.table(name).count() for name in (stream.BRONZE, dlq.TABLE)]
     topic.catch_up()
-    assert [topic.table(name).count() for name in (stream.BRONZE, dlq.TABLE)] == versions
+    topic.require_exactly(1940, 60)
     topic.produce(mixed(10, 2))
     topic.catch_up()
     topic.require_exactly(1948, 62)
@@ -122,6 +127,69 @@ def test_two_thousand_events_are_all_there_once_and_stay_so(topic: Topic) -> Non
         assert API_SECRET.encode() not in (store.get(uri) or b""), uri
     assert API_SECRET not in str(topic.spark.sparkContext.getConf().getAll())
     assert API_SECRET not in str(dict(topic.spark.conf.getAll))
+    # What Spark's UI and event log show of a query.
+    executions = topic.spark._jsparkSession.sharedState().statusStore().executionsList()
+    assert executions.size() > 0
+    for index in range(executions.size()):
+        execution = executions.apply(index)
+        for text in (
+            execution.physicalPlanDescription(),
+            execution.details(),
+            execution.description(),
+            execution.modifiedConfigs().toString(),
+        ):
+            assert API_SECRET not in text
+
+
+def require_metrics(aws: Aws, topic: str) -> None:
+    """Three batches of 2,000 events, 60 of them bad; the first two left some 1,100 and 200 in the topic."""
+    cloudwatch = aws.client("cloudwatch")
+
+    def values(name: str, **dimensions: str) -> dict[str, float]:
+        named = {"Environment": "local", "Topic": topic} | dimensions
+        statistics = ["SampleCount", "Sum", "Minimum", "Maximum"]
+        found = cloudwatch.get_metric_statistics(
+            Namespace="Lakehouse",
+            MetricName=name,
+            Dimensions=[{"Name": key, "Value": value} for key, value in named.items()],
+            StartTime=datetime.now(UTC) - timedelta(hours=1),
+            EndTime=datetime.now(UTC) + timedelta(minutes=1),
+            Period=86_400,
+            Statistics=statistics,
+        )["Datapoints"]
+        assert found, f"no metric {name} of {named}"
+        return {
+            "SampleCount": sum(point["SampleCount"] for point in found),
+            "Sum": sum(point["Sum"] for point in found),
+            "Minimum": min(point["Minimum"] for point in found),
+            "Maximum": max(point["Maximum"] for point in found),
+        }
+
+    rows, rate, seconds, share = (
+        values(name) for name in ("StreamRows", "StreamRowsPerSecond", "StreamBatchSeconds", "StreamDlqShare")
+    )
+    assert (rows["SampleCount"], rows["Sum"], rows["Maximum"]) == (3, 2000, 900)
+    assert rate["SampleCount"] == seconds["SampleCount"] == share["SampleCount"] == 3
+    assert seconds["Minimum"] > 0
+    assert rate["Minimum"] >= 200 / seconds["Maximum"] * 0.99
+    assert rate["Maximum"] <= 900 / seconds["Minimum"] * 1.01
+    assert 0 < share["Minimum"] <= 60 / 2000 <= share["Maximum"] < 1
+    lags = [values("StreamLag", Partition=str(partition)) for partition in range(3)]
+    assert [lag["SampleCount"] for lag in lags] == [3, 3, 3]
+    assert [lag["Minimum"] for lag in lags] == [0, 0, 0]
+    # Spark cuts a batch by the share of each partition, rounded.
+    assert 1300 <= sum(lag["Sum"] for lag in lags) <= 1310
+
+
+def require_running_event(topic: Topic, run_id: str) -> None:
+    """The last RUNNING event of a job that does not end: its counts so far."""
+    uris = store.keys(f"{topic.settings.lake_uri}/ops/_lineage/{run_id}/")
+    (event,) = [json.loads(store.get(uri) or b"") for uri in uris if uri.endswith("-running.json")]
+    assert event["eventType"] == "RUNNING"
+    assert event["job"]["facets"]["jobType"]["processingType"] == "STREAMING"
+    (output,) = event["outputs"]
+    assert output["name"] == "bronze/kafka_orders"
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] == 1940
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["same-checkpoint", "lost-checkpoint"])
@@ -142,14 +210,23 @@ def test_a_crash_between_the_writes_loses_and_doubles_nothing(topic: Topic, lost
 
 
 def test_a_crash_before_the_marks_loses_and_doubles_nothing(topic: Topic) -> None:
-    """Here with a lost checkpoint: another query, whose batches are numbered from zero again."""
+    """Twice with a lost checkpoint: another query, whose batches are cut anew and numbered from zero."""
     topic.produce(mixed(90, 30))
     with crash_before_marks(), pytest.raises(Crash):
         topic.catch_up()
     topic.require_exactly(60, 30)
-    topic.produce(mixed(30, 6))
 
     topic.lose_checkpoint()
+    # The marks move within what the tables hold; the rows further on must not be forgotten.
+    with crash_before(dlq.TABLE, nth=2), pytest.raises(Crash):
+        topic.with_options(stream={"max_offsets_per_trigger": 30}).catch_up()
+    marks = read_marks(topic.settings)
+    assert marks is not None
+    assert marks.records == 30
+    topic.require_exactly(60, 30)
+
+    topic.lose_checkpoint()
+    topic.produce(mixed(30, 6))
     topic.catch_up()
 
     topic.require_exactly(84, 36)
@@ -166,7 +243,7 @@ def test_without_transactions_the_same_crash_doubles(topic: Topic, monkeypatch: 
 
     monkeypatch.setattr(stream, "append_once", append)
     # Nor may rows be looked for that the interrupted batch left.
-    monkeypatch.setattr(stream._Stream, "_beyond_marks", lambda *_: {})
+    monkeypatch.setattr(stream._Stream, "_beyond_marks", lambda *_: {stream.BRONZE: {}, dlq.TABLE: {}})
     topic.produce(mixed(90, 30))
     with crash_before(stream.BRONZE), pytest.raises(Crash):
         topic.catch_up()
@@ -208,22 +285,38 @@ def test_a_topic_made_anew_stops_the_stream(topic: Topic) -> None:
     topic.require_exactly(27, 3)
 
 
-def test_a_topic_made_anew_under_a_running_stream_stops_it_before_it_writes(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_topic_made_anew_under_a_running_stream_stops_it_before_it_writes(topic: Topic) -> None:
+    topic = topic.with_options(stream={"trigger_seconds": 3})
     topic.produce(mixed(30, 3))
-    real, looks = stream.kafka.look, []
 
-    def look(settings: Any) -> Any:
-        looks.append(1)
-        topic_id, limits = real(settings)
-        return ("another-id" if len(looks) > 1 else topic_id), limits
+    def make_anew(over: threading.Event) -> None:
+        topic.wait_for_rows(30)
+        recreate(topic)
+        # Every partition reaches beyond the offsets that were read: only the topic's id tells.
+        topic.produce(mixed(90, 9))
+        over.wait(60)
 
-    monkeypatch.setattr(stream.kafka, "look", look)
-    with pytest.raises(SourceError, match="another-id"):
-        topic.catch_up()
+    with pytest.raises(SourceError, match="does not continue"):
+        topic.run_beside(make_anew)
 
-    topic.require_exactly(0, 0)
+    topic.require_exactly(27, 3)
+
+
+def test_a_broker_may_restart_under_a_running_stream(topic: Topic, broker: Broker) -> None:
+    topic = topic.with_options(stream={"trigger_seconds": 1, "max_offsets_per_trigger": 60})
+    topic.produce(mixed(120, 30))
+
+    def restart(_: threading.Event) -> None:
+        topic.wait_for_rows(60)
+        broker.stop()
+        time.sleep(2)
+        broker.start()
+        topic.produce(mixed(120, 30))
+        topic.wait_for_rows(240)
+
+    topic.run_beside(restart)
+
+    topic.require_exactly(180, 60)
 
 
 def test_events_that_expired_unread_stop_the_stream(topic: Topic) -> None:
@@ -241,21 +334,22 @@ def test_events_that_expired_unread_stop_the_stream(topic: Topic) -> None:
 
 
 def test_new_partitions_are_read_from_their_beginning(topic: Topic) -> None:
-    topic.produce(mixed(30, 3))
+    """One batch here has only good events, the next only bad ones."""
+    topic.produce([encoded(n) for n in range(30)])
     topic.catch_up()
     admin = AdminClient(client_options(topic.bootstrap))
     admin.create_partitions([NewPartitions(topic.name, 4)])[topic.name].result(10)
-    from confluent_kafka import Producer
-
     producer = Producer(client_options(topic.bootstrap))
-    producer.produce(topic.name, encoded(99), partition=3)
+    for value in (None, b"{"):
+        producer.produce(topic.name, value, partition=3)
     assert producer.flush(10) == 0
     topic.catch_up()
 
-    topic.require_exactly(28, 3)
+    topic.require_exactly(30, 2)
+    assert topic.table(dlq.TABLE).where(F.col("value").isNull()).count() == 1
     marks = read_marks(topic.settings)
     assert marks is not None
-    assert (marks.begin["3"], marks.until["3"]) == (0, 1)
+    assert (marks.begin["3"], marks.until["3"]) == (0, 2)
 
 
 def test_a_checkpoint_older_than_the_tables_is_refused(topic: Topic) -> None:
@@ -285,7 +379,7 @@ def test_a_table_made_anew_stops_the_stream(topic: Topic) -> None:
         bucket, key = store.split(uri)
         store.client().delete_object(Bucket=bucket, Key=key)
     topic.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
-    topic.apply_contracts()
+    apply_contracts(topic.spark, topic.settings, [contracts.load(dlq.TABLE)])
 
     with pytest.raises(StreamRefused, match=dlq.TABLE):
         topic.catch_up()
@@ -306,103 +400,99 @@ def test_the_newest_stream_is_the_one_that_writes(topic: Topic, monkeypatch: pyt
 def test_a_column_added_to_the_contract_is_filled_after_a_restart(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic.produce([encoded(1, channel="web")])
-    topic.catch_up()
+    """Until the restart the stream goes on as it was."""
+    topic = topic.with_options(stream={"trigger_seconds": 1})
+    topic.produce([encoded(0, channel="web")])
     wider = with_column(contracts.load(stream.BRONZE))
+
+    def widen(_: threading.Event) -> None:
+        topic.wait_for_rows(1)
+        apply_contracts(topic.spark, topic.settings, [wider])
+        topic.produce([encoded(1, channel="web")])
+        topic.wait_for_rows(2)
+
+    topic.run_beside(widen)
     real = contracts.load
     monkeypatch.setattr(contracts, "load", lambda name: wider if name == stream.BRONZE else real(name))
-    apply_contracts(topic.spark, topic.settings, [wider])
     topic.produce([encoded(2, channel="web"), encoded(3), encoded(4, status="GONE")])
 
     topic.catch_up()
 
-    topic.require_exactly(3, 1)
+    topic.require_exactly(4, 1)
     rows = topic.table(stream.BRONZE).select("order_id", "channel").orderBy("order_id").collect()
-    assert [tuple(row) for row in rows] == [("O-1", None), ("O-2", "web"), ("O-3", None)]
+    assert [tuple(row) for row in rows] == [("O-0", None), ("O-1", None), ("O-2", "web"), ("O-3", None)]
     assert topic.table(dlq.TABLE).select("contract_version").collect()[0][0] == "1.1.0"
 
 
-def test_in_mode_batch_there_is_no_stream(topic: Topic) -> None:
-    topic = topic.with_options(mode="batch")
-
+def test_in_mode_batch_there_is_no_stream(setup: Setup) -> None:
     with pytest.raises(ConfigError, match="mode"):
-        topic.catch_up()
+        stream.to_bronze(a_job(setup.settings, stream=True, available_now=True))
 
 
-def test_available_now_is_of_the_stream_alone(topic: Topic) -> None:
+def test_available_now_is_of_the_stream_alone(setup: Setup) -> None:
     with pytest.raises(UsageError, match="--stream"):
-        stream.to_bronze(topic.job(stream=False, available_now=True))
+        stream.to_bronze(a_job(setup.settings, stream=False, available_now=True))
 
 
-def test_kill_and_stop_from_outside(topic: Topic, aws: Aws, tmp_path: Path) -> None:
-    """A process of its own: kill -9 while it works, SIGTERM while it works, nothing of the secret in its logs."""
-    total = 0
-    first = Process(topic, aws, tmp_path / "first")
-    total += topic.produce(mixed(300, 30))
-    first.wait_for(lambda: topic_progress(topic) >= 60)
-    total += topic.produce(mixed(300, 30, seed=8))
-    time.sleep(1.5)
-    first.end(signal.SIGKILL)
+def test_killed_again_and_again_and_stopped_at_last(topic: Topic, aws: Aws, tmp_path: Path) -> None:
+    """spark-submit as EMR starts it: kill -9 at random moments while events come, then a cancellation's SIGTERM."""
+    place = Place(
+        topic.settings.model_dump(mode="json", exclude={"dq_thresholds"}), topic.bootstrap, aws.env, tmp_path
+    )
 
-    second = Process(topic, aws, tmp_path / "second")
-    total += topic.produce(mixed(300, 30, seed=9))
-    second.wait_for(lambda: topic_progress(topic, second) >= 60)
-    assert second.end(signal.SIGTERM) == 0
-    outcome = outcomes.read(topic.settings, second.run_id, "kafka_orders_to_bronze")
-    assert outcome is not None
-    assert outcome.status == "succeeded"
-
-    topic.catch_up()
-    topic.require_exactly(total - 90, 90)
-    logs = first.log.read_text() + second.log.read_text()
-    assert "batch 0" in logs
-    assert API_SECRET not in logs
-
-
-def topic_progress(topic: Topic, process: Process | None = None) -> int:
-    progress = read_progress(topic.settings)
-    if progress is None or (process is not None and progress.run_id != process.run_id):
-        return 0
-    return progress.total_rows
-
-
-class Process:
-    """The job as a process of its own, with a batch a second."""
-
-    def __init__(self, topic: Topic, aws: Aws, folder: Path) -> None:
-        folder.mkdir()
-        values = topic.settings.model_dump(mode="json", exclude={"dq_thresholds"})
-        values["sources"]["kafka"]["stream"] = {"trigger_seconds": 1, "max_offsets_per_trigger": 60}
-        config = folder / "settings.yaml"
-        config.write_text(yaml.safe_dump(values))
-        properties = write_properties_file(folder / "spark.conf", spark_properties(folder, aws.endpoint))
-        self.run_id = topic.job().run_id
-        self.log = folder / "log"
-        env = os.environ | {
-            "PYTHONPATH": f"{REPO / 'src'}:{REPO}",
-            "PYSPARK_SUBMIT_ARGS": f"--properties-file {properties} pyspark-shell",
-            "SPARK_LOCAL_DIRS": str(folder / "local"),
+    def stop_and_catch_up(driver: Driver, checkpoint: str, end_events: Callable[[], object]) -> None:
+        before = read_marks(topic.settings)
+        until(lambda: has_moved(topic, before), driver)
+        time.sleep(0.7)  # into the next batch
+        driver.signal(signal.SIGTERM)
+        assert driver.wait(90) == 0, driver.output()[-3000:]
+        progress, marks = read_progress(topic.settings), read_marks(topic.settings)
+        assert progress is not None
+        assert marks is not None
+        outcome = outcomes.read(topic.settings, progress.run_id, "kafka_orders_to_bronze")
+        assert outcome is not None
+        assert (outcome.status, outcome.processing) == ("succeeded", "STREAMING")
+        # The batch under way was finished, or had not begun to write: nothing is beyond the marks.
+        ends = [max_offsets(topic, name) for name in (stream.BRONZE, dlq.TABLE)]
+        found = {p: max(end.get(p, 0) for end in ends) for p in marks.until}
+        assert found == marks.until
+        events = store.keys(f"{topic.settings.lake_uri}/ops/_lineage/{progress.run_id}/")
+        kinds = {
+            json.loads(store.get(uri) or b"")["job"]["facets"]["jobType"]["processingType"] for uri in events
         }
-        command = [sys.executable, str(REPO / "jobs" / "kafka_orders_to_bronze.py"), "--stream"]
-        command += ["--config", str(config), "--run-id", self.run_id]
-        with self.log.open("w") as log:
-            self._process = subprocess.Popen(
-                command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        assert kinds == {"STREAMING"}
+        assert API_SECRET not in driver.output()
+        assert "batch" in driver.output()
+        end_events()
+        topic.with_options(stream={"checkpoint_uri": checkpoint}).catch_up()
 
-    def wait_for(self, reached: Any) -> None:
-        deadline = time.monotonic() + 90
-        while not reached():
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                self.end(signal.SIGKILL)
-                pytest.fail(f"the stream did not get there:\n{self.log.read_text()[-4000:]}")
-            time.sleep(0.2)
+    result = kill_in_a_loop(place, kills=2, seed=3, rate=40, say=print, end=stop_and_catch_up)
 
-    def end(self, how: signal.Signals) -> int:
-        """Signal the whole group, the JVM included, as the local EMR does."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, how)
-        return self._process.wait(timeout=60)
+    assert result.is_exact, "\n".join(result.lines())
+    assert result.produced > 0
+    for output in tmp_path.glob("start-*/std*"):
+        assert API_SECRET not in output.read_text(errors="replace")
+
+
+def has_moved(topic: Topic, before: Marks | None) -> bool:
+    """Whether a batch has ended since."""
+    marks = read_marks(topic.settings)
+    return marks is not None and (before is None or marks.records > before.records)
+
+
+def until(true: Callable[[], bool], driver: Driver, seconds: float = 120) -> None:
+    for _ in range(int(seconds / 0.05)):
+        assert driver.poll() is None, driver.output()[-3000:]
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:.0f} s:\n{driver.output()[-3000:]}")
+
+
+def max_offsets(topic: Topic, name: str) -> dict[str, int]:
+    """Next offset by partition, as a table has it."""
+    rows = topic.table(name).groupBy("partition").agg(F.max("offset")).collect()
+    return {str(row[0]): row[1] + 1 for row in rows}
 
 
 def recreate(topic: Topic) -> None:
@@ -425,13 +515,3 @@ def with_column(contract: Contract) -> Contract:
                 )
             )
     return dataclasses.replace(contract, columns=tuple(columns), version="1.1.0", content_hash="next")
-
-
-def test_a_batch_of_only_good_or_only_bad_events(topic: Topic) -> None:
-    topic.produce([encoded(1), encoded(2)])
-    topic.catch_up()
-    topic.produce([b"{", None])
-    topic.catch_up()
-
-    topic.require_exactly(2, 2)
-    assert topic.table(dlq.TABLE).where(F.col("value").isNull()).count() == 1

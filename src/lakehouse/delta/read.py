@@ -79,6 +79,12 @@ def is_empty(spark: SparkSession, uri: str) -> bool:
     return not read(spark, uri).inputFiles()
 
 
+def is_untouched(uri: str, version: int) -> bool:
+    """Whether a table at this version has never held a row: it was created, and that is all."""
+    created = store.get(f"{uri}/_delta_log/{0:020}.json") if version == 0 else None
+    return created is not None and not any("add" in json.loads(line) for line in created.splitlines())
+
+
 def has_same_files(spark: SparkSession, uri: str, one: int, other: int) -> bool:
     """Whether two versions consist of the same data files: only metadata changed between them.
 

@@ -7,6 +7,8 @@ A field named ``_malformed`` says why a row could not be taken apart.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -81,6 +83,12 @@ def records(frame: DataFrame, max_value_bytes: int) -> DataFrame:
         position.alias(POSITION),
         *[name for name in frame.columns if name == "headers"],
     )
+    return record.select("*", *_taken_apart(max_value_bytes))
+
+
+@lru_cache(maxsize=8)
+def _taken_apart(max_value_bytes: int) -> tuple[Column, Column]:
+    """``fields`` and ``payload`` of a record; made once, not once a batch of the stream."""
     kept = F.struct(
         "topic",
         "partition",
@@ -90,7 +98,7 @@ def records(frame: DataFrame, max_value_bytes: int) -> DataFrame:
         F.base64("value").alias("value"),
     )
     fields = json_fields(F.col("value"), max_value_bytes)
-    return record.select("*", fields.alias("fields"), F.to_json(kept).alias("payload"))
+    return fields.alias("fields"), F.to_json(kept).alias("payload")
 
 
 def json_fields(value: Column, max_bytes: int) -> Column:

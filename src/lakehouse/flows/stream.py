@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import Any
 
 from openlineage.client.event_v2 import RunState
@@ -32,7 +33,7 @@ from pyspark.storagelevel import StorageLevel
 
 from lakehouse import contracts, store
 from lakehouse.cli import Job
-from lakehouse.delta.read import head, read
+from lakehouse.delta.read import head, is_untouched, read
 from lakehouse.delta.write import append_once
 from lakehouse.errors import ConfigError, StreamRefused, UsageError, Violation
 from lakehouse.flows.ingest import certification, ingest
@@ -129,7 +130,7 @@ class _Stream:
         # replayed by this one.
         store.put(self._owner_uri, json.dumps({"owner": self._owner}).encode())
         write_marks(self._settings, self._marks)
-        self._held = {name: self._beyond_marks(name) for name in (BRONZE, dlq.TABLE)}
+        self._held = self._beyond_marks()
         now = datetime.now(UTC)
         latest = {str(partition): high for partition, (_, high) in limits.items()}
         self._progress = Progress(
@@ -296,15 +297,37 @@ class _Stream:
             }
         )
 
-    def _beyond_marks(self, name: str) -> dict[str, int]:
-        """By partition, the end of the rows that a table holds beyond the marks: those of an interrupted batch."""
-        table = self._streamed(self._job.spark, name)
-        beyond = F.lit(False)
-        known = F.col("partition").isin([int(partition) for partition in self._marks.until])
+    def _beyond_marks(self) -> dict[str, dict[str, int]]:
+        """By table and partition, the end of the rows beyond the marks: those of an interrupted batch.
+
+        Looked for where a table was written since the marks moved; after a clean stop nothing is read.
+        """
+        now = self._versions()
+        changed = [
+            name
+            for name, version in now.items()
+            if version != self._marks.versions.get(name) and not is_untouched(self._uri(name), version)
+        ]
+        held: dict[str, dict[str, int]] = {name: {} for name in now}
+        if not changed:
+            return held
+        beyond = ~F.col("partition").isin([int(partition) for partition in self._marks.until])
         for partition, until in self._marks.until.items():
             beyond = beyond | ((F.col("partition") == int(partition)) & (F.col("offset") >= until))
-        found = table.where(beyond | ~known).groupBy("partition").agg(F.max("offset").alias("last")).collect()
-        return {str(row["partition"]): int(row["last"]) + 1 for row in found}
+        parts = [
+            self._streamed(self._job.spark, name)
+            .where(beyond)
+            .select(F.lit(name).alias("table"), "partition", "offset")
+            for name in changed
+        ]
+        rows = reduce(DataFrame.unionAll, parts)
+        ends = rows.groupBy("table", "partition").agg(F.max("offset").alias("last"))
+        for row in ends.collect():
+            held[row["table"]][str(row["partition"])] = int(row["last"]) + 1
+        return held
+
+    def _versions(self) -> dict[str, int]:
+        return {name: head(self._job.spark, self._uri(name)).version for name in (BRONZE, dlq.TABLE)}
 
     def _streamed(self, spark: SparkSession, name: str) -> DataFrame:
         rows = read(spark, self._uri(name))
@@ -336,12 +359,19 @@ class _Stream:
     ) -> None:
         marks = self._marks
         ends = {partition: until for partition, (_, until) in ranges.items()}
+        until = dict(sorted((marks.until | ends).items()))
         self._marks = marks.model_copy(
             update={
                 # A partition that the topic got since was read from its beginning.
                 "begin": dict.fromkeys(ends, 0) | marks.begin,
-                "until": dict(sorted((marks.until | ends).items())),
+                "until": until,
                 "records": marks.records + count,
+                # Not of a table that still has rows further on: whoever starts next has to look for them again.
+                "versions": {
+                    name: version
+                    for name, version in self._versions().items()
+                    if all(end <= until.get(partition, 0) for partition, end in self._held[name].items())
+                },
                 "query_id": query_id,
                 "batch_id": batch_id,
                 "run_id": self._job.run_id,

@@ -73,7 +73,7 @@ def event(settings: Settings, outcome: Outcome, state: RunState) -> RunEvent:
         job=Job(
             namespace,
             outcome.job,
-            {"jobType": job_type_job.JobTypeJobFacet("BATCH", "SPARK", "JOB", producer=PRODUCER)},
+            {"jobType": job_type_job.JobTypeJobFacet(outcome.processing, "SPARK", "JOB", producer=PRODUCER)},
         ),
         inputs=[_input(settings, item) for item in inputs.values()],
         outputs=[_output(settings, table) for table in tables],

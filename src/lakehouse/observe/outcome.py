@@ -75,10 +75,14 @@ class Parent(_Model):
 
 
 class Outcome(_Model):
-    """Filled while a job runs, written last. A later try of the same run replaces it."""
+    """Filled while a job runs, written last. A later try of the same run replaces it.
+
+    ``processing``, in OpenLineage's words: whether the job ends by itself.
+    """
 
     job: str
     run_id: str
+    processing: Literal["BATCH", "STREAMING"] = "BATCH"
     status: Literal["running", "succeeded", "failed"] = "running"
     started_at: datetime
     finished_at: datetime | None = None

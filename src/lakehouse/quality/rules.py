@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pyspark.sql import Column as SparkColumn
@@ -45,6 +46,16 @@ class _Check:
     message: str
 
 
+@dataclass(frozen=True)
+class _Judgement:
+    """The expressions of ``split``, by column names alone; each stage reads what the one before it made."""
+
+    typed: tuple[SparkColumn, ...]
+    broken: SparkColumn
+    payload_hash: SparkColumn
+    reasons: SparkColumn
+
+
 def split(raw: DataFrame, contract: Contract, keep: Sequence[str] = ()) -> DataFrame:
     """Typed rows of a batch, each with the reasons to refuse it (none: an empty array).
 
@@ -58,23 +69,35 @@ def split(raw: DataFrame, contract: Contract, keep: Sequence[str] = ()) -> DataF
     name, each as text of its typed value (microseconds since 1970 for a timestamp). So 1.0 and 1.00 in a decimal
     column are one payload, and a nullable column added to the contract later changes no hash.
     """
-    given = [column for column in contract.columns if column.source_field or column.name in raw.columns]
-    why = F.when(F.col(FIELDS).isNull(), "received nothing").otherwise(F.col(FIELDS)[MALFORMED_FIELD])
-    typed = raw.select(
-        *[_typed(column).alias(column.name) for column in given],
-        *[F.col(FIELDS)[column.source_field].alias(column.raw) for column in _source_columns(contract)],
-        why.alias(_MALFORMED_WHY),
-        F.col(PAYLOAD),
+    judgement = _judgement(contract, frozenset(raw.columns))
+    typed = raw.select(*judgement.typed, F.col(PAYLOAD), *keep)
+    judged = typed.withColumns({BROKEN: judgement.broken, PAYLOAD_HASH: judgement.payload_hash})
+    return judged.select(
+        *[quote(name) for name in contract.column_names],
+        PAYLOAD,
+        BROKEN,
+        judgement.reasons.alias(REASONS),
         *keep,
     )
+
+
+@lru_cache(maxsize=32)
+def _judgement(contract: Contract, present: frozenset[str]) -> _Judgement:
+    """Some thousand calls into the JVM: made once, not once a batch of the stream."""
+    given = [column for column in contract.columns if column.source_field or column.name in present]
+    why = F.when(F.col(FIELDS).isNull(), "received nothing").otherwise(F.col(FIELDS)[MALFORMED_FIELD])
     checks = _checks(contract)
     names = F.array_compact(F.array(*[F.when(check.violation, F.lit(check.name)) for check in checks]))
-    broken = F.when(F.col(_MALFORMED_WHY).isNotNull(), F.array(F.lit(MALFORMED))).otherwise(names)
-    judged = typed.withColumns({BROKEN: broken, PAYLOAD_HASH: _payload_hash(contract)})
     words = F.array_compact(F.array(_malformed_reason(), *[_reason(check) for check in checks]))
-    reasons = F.when(F.size(BROKEN) == 0, F.array().cast("array<string>")).otherwise(words)
-    return judged.select(
-        *[quote(name) for name in contract.column_names], PAYLOAD, BROKEN, reasons.alias(REASONS), *keep
+    return _Judgement(
+        typed=(
+            *[_typed(column).alias(column.name) for column in given],
+            *[F.col(FIELDS)[column.source_field].alias(column.raw) for column in _source_columns(contract)],
+            why.alias(_MALFORMED_WHY),
+        ),
+        broken=F.when(F.col(_MALFORMED_WHY).isNotNull(), F.array(F.lit(MALFORMED))).otherwise(names),
+        payload_hash=_payload_hash(contract),
+        reasons=F.when(F.size(BROKEN) == 0, F.array().cast("array<string>")).otherwise(words),
     )
 
 

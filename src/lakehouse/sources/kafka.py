@@ -33,6 +33,14 @@ SOURCE, TABLE = "kafka", "kafka_orders"
 _SECRET_FIELDS = ("bootstrap_servers", "api_key", "api_secret", "group_id")
 _TIMEOUT = 30.0
 _STEP = 2.0
+_PAUSE = 0.25
+# A leader is being elected, or the client does not know yet which.
+_MOVING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._TRANSPORT,
+}
 _REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -235,12 +243,7 @@ def look(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
         topic = _metadata(consumer, options.topic, heard)
         if topic.error is not None:
             raise KafkaException(topic.error)
-        limits = {
-            partition: consumer.get_watermark_offsets(
-                TopicPartition(options.topic, partition), timeout=_TIMEOUT, cached=False
-            )
-            for partition in sorted(topic.partitions)
-        }
+        limits = _limits(consumer, options.topic, sorted(topic.partitions))
         admin = AdminClient(client)  # has to outlive its answers
         answers = admin.describe_topics(TopicCollection([options.topic]), request_timeout=_TIMEOUT)
         return str(answers[options.topic].result().topic_id), limits
@@ -261,6 +264,23 @@ def _metadata(consumer: Consumer, topic: str, heard: list[KafkaError]) -> Any:
             consumer.poll(0)  # callbacks are called here only
             if time.monotonic() > deadline or any(error.code() in _REFUSED for error in heard):
                 raise
+
+
+def _limits(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Low and high watermark by partition; a broker that restarts has no leader for some seconds."""
+    deadline = time.monotonic() + _TIMEOUT
+    limits: dict[int, tuple[int, int]] = {}
+    for partition in partitions:
+        where = TopicPartition(topic, partition)
+        while True:
+            try:
+                limits[partition] = consumer.get_watermark_offsets(where, timeout=_TIMEOUT, cached=False)
+                break
+            except KafkaException as error:
+                if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+    return limits
 
 
 def _client_options(settings: Settings, secret: Secret) -> dict[str, Any]:

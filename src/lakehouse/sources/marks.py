@@ -19,7 +19,8 @@ class Marks(BaseModel):
     ``begin``, ``until``: offset by partition, where the stream began and the next that it has to read. ``records``:
     records read in between (fewer than offsets where transactions or compaction leave gaps). ``series`` names the
     account: a new one begins where the stream does not continue its own work. ``tables``: Delta's id of each table
-    written. ``query_id`` and ``batch_id``: the last batch, None before the first.
+    written; ``versions``: its version when the marks moved. A table that is still at it holds nothing beyond the marks.
+    ``query_id`` and ``batch_id``: the last batch, None before the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,6 +32,7 @@ class Marks(BaseModel):
     until: dict[str, int]
     records: int
     tables: dict[str, str]
+    versions: dict[str, int] = {}
     query_id: str | None
     batch_id: int | None
     run_id: str
