@@ -42,19 +42,51 @@ bench-stream: setup ## How fast the stream catches up, and with what memory (COU
 stream-kill-test: setup ## kill -9 the stream N=50 times at random moments (SEED=1), then the same without transactions
 	@$(PYTHON) -m local.kill_stream --control $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: crash-test
+crash-test: setup ## Kill every job N=300 times at random points (SEED=1), repeat it, compare with days that nobody killed
+	@$(PYTHON) -m local.crash_test $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: quarantine-demo
+quarantine-demo: setup ## Refused rows of the demo's day: listed, fixed, replayed, in Gold after the next day
+	@$(PYTHON) -m local.quarantine_demo
+
+.PHONY: runbook-check
+runbook-check: setup ## Whether every command of the runbook exists: markers, syntax, AWS models, our parsers, DAGs
+	@$(PYTHON) -m local.runbook_check
+
+.PHONY: runbook-test
+runbook-test: setup ## Every procedure of the runbook on a lake that really broke (P=restore-silver: one)
+	@$(PYTHON) -m local.runbook_run $(if $(P),--only $(P))
+
 ##@ Look around
 
 .PHONY: query
-query: need-SQL setup ## Ask the local Athena: make query SQL="SELECT status, count(*) FROM fact_orders GROUP BY 1"
-	@$(PYTHON) -m local.query "$$QUERY_TEXT"
+query: need-SQL setup ## Ask the local Athena: SQL="SELECT …" or Q=name (Q=list: all 21); FORMAT=csv or json
+	@$(PYTHON) -m local.query $(if $(Q),--name "$(Q)","$$QUERY_TEXT") $(if $(FORMAT),--format "$(FORMAT)")
+
+.PHONY: quarantine
+quarantine: setup ## Refused rows by table, reason and status; more by scripts/quarantine.py --help
+	@$(PYTHON) scripts/quarantine.py list
 
 .PHONY: table
 table: need-T setup ## All about one table: make table T=silver.orders
 	@$(PYTHON) scripts/table.py "$(T)"
 
+.PHONY: lineage
+lineage: setup ## Which table version came from which in the last run, drawn: .local/lineage.svg
+	@$(PYTHON) scripts/lineage.py
+
+.PHONY: cost
+cost: setup ## What the last runs cost, by job and table
+	@$(PYTHON) scripts/cost.py
+
+.PHONY: report
+report: setup ## The last run as one HTML page: .local/status.html
+	@$(PYTHON) scripts/report.py
+
 .PHONY: need-SQL need-T
 need-SQL:
-	@test -n "$$QUERY_TEXT" || { echo 'usage: make query SQL="SELECT …"' >&2; exit 2; }
+	@test -n "$${QUERY_TEXT}$(Q)" || { echo 'usage: make query SQL="SELECT …", or Q=name; make query Q=list lists them' >&2; exit 2; }
 need-T:
 	@test -n "$(T)" || { echo 'usage: make table T=silver.orders' >&2; exit 2; }
 
@@ -76,17 +108,98 @@ local-down: ## Stop them; the lake and its catalog stay
 local-status: ## What runs, where, and where its log is
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m local status; else echo "nothing is installed yet: make setup"; fi
 
+##@ An AWS account (ENV=dev or prod; DRY_RUN=1 prints what would be done)
+
+AWS_TARGETS := check-prerequisites first-time-setup init plan deploy destroy build-all rollback deploy-services \
+  start-services stop-services restart-services status get-urls logs-report logs-streamlit
+.PHONY: $(AWS_TARGETS)
+export ENV DRY_RUN SERVICE CONFIRM TFSTATE_BUCKET
+
+check-prerequisites: ## Are the tools new enough, the variables there, the credentials of the right account?
+	@scripts/aws.sh $@
+first-time-setup: ## Once an account: the bucket of Terraform's state, then init
+	@scripts/aws.sh $@
+init: ## terraform init, with the state in S3
+	@scripts/aws.sh $@
+plan: ## terraform plan, into a file
+	@scripts/aws.sh $@
+deploy: ## terraform plan and apply
+	@scripts/aws.sh $@
+destroy: ## Remove the environment (CONFIRM=<ENV>)
+	@scripts/aws.sh $@
+build-all: ## Build and ship a release of the commit (jobs, DAGs, jars, Python packages), build the services' images
+	@scripts/aws.sh $@
+rollback: ## Make the release before the one that runs
+	@scripts/aws.sh $@
+deploy-services: ## Push the services' images (SERVICE=name: one)
+	@scripts/aws.sh $@
+start-services: ## Tasks of every enabled service, as many as Terraform says; waits until they run
+	@scripts/aws.sh $@
+stop-services: ## No task of any enabled service
+	@scripts/aws.sh $@
+restart-services: ## New tasks in place of the running ones
+	@scripts/aws.sh $@
+status: ## What is deployed, which release is active, what runs
+	@scripts/aws.sh $@
+get-urls: ## Where the services and Airflow are
+	@scripts/aws.sh $@
+logs-report: ## The report service's log, as it comes
+	@scripts/aws.sh $@
+logs-streamlit: ## The analytics app's log, as it comes
+	@scripts/aws.sh $@
+
+.PHONY: up down test-local test-local-down
+up: local-up ## The same as local-up
+down: local-down ## The same as local-down
+test-local: setup ## All of Terraform's files applied to a local AWS, which stays (terraform-local: and goes)
+	@$(PYTHON) -m local.terraform --keep
+test-local-down: ## End what test-local left
+	@$(PYTHON) -m local.terraform --down
+
+.PHONY: terraform-check terraform-local security-check check-tools
+terraform-check: setup ## Terraform's files: fmt, validate, terraform test, checkov; workflows: actionlint
+	@$(PYTHON) scripts/terraform_check.py $(CHECK)
+terraform-local: setup ## The same files applied to a local AWS, a release run on it, planned again, destroyed
+	@$(PYTHON) -m local.terraform
+security-check: ## bandit, detect-secrets and pip-audit (make check-tools installs them)
+	@scripts/security_check.sh
+check-tools: ## checkov, bandit, pip-audit and detect-secrets into .venvs/checks
+	@$(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m venv .venvs/checks
+	@.venvs/checks/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/checks.in
+
 ##@ Change something
 
 .PHONY: test
 test: lint ## Everything that must pass (ARGS="-k orders" for a part)
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: test-athena
+test-athena: setup ## The sample queries on a real Trino (needs a JDK 24 beside), standard clients on the local Athena
+	@$(PYTHON) -m local.trino
+	@cmp -s requirements/clients.txt .venvs/clients/installed.txt || { \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target .venvs/clients \
+	    --no-deps --require-hashes -r requirements/clients.txt && \
+	  cp requirements/clients.txt .venvs/clients/installed.txt; }
+	@PYTHONPATH=.venvs/clients $(PYTHON) -m pytest -q tests/athena_queries/test_clients.py
 
 .PHONY: lint
-lint: setup ## ruff (format and rules), mypy --strict on src/
+lint: setup ## ruff (format and rules), mypy --strict on src/, scripts/, local/, dags/, the contracts
 	@$(VENV)/bin/ruff format --check --quiet --output-format concise . || { echo "not formatted: make format" >&2; exit 1; }
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary
+	@$(PYTHON) scripts/check_contracts.py >/dev/null || { $(PYTHON) scripts/check_contracts.py; exit 1; }
+
+.PHONY: check-contracts
+check-contracts: setup ## Contracts: valid, and with the versions and migrations that their changes need (LIVE=1: against the lake)
+	@$(PYTHON) scripts/check_contracts.py $(if $(LIVE),--live)
+
+.PHONY: release-contracts
+release-contracts: setup ## Take the contracts as they are as the released ones, which changes are compared with
+	@$(PYTHON) scripts/check_contracts.py --release
+
+.PHONY: docs
+docs: setup ## docs/data-dictionary.md from the contracts
+	@$(PYTHON) scripts/data_dictionary.py
 
 .PHONY: format
 format: setup ## Format, and mend what ruff can mend
@@ -109,7 +222,7 @@ jars-lock: setup ## After a change of jars.xml: fetch, and write jars.sha256
 
 .PHONY: clean
 clean: local-down ## Stop the stack and remove its state, the lake and the sample data; what was installed stays
-	@if [ -d .local ]; then find .local -mindepth 1 -maxdepth 1 ! -name jars ! -name ivy -exec rm -rf {} +; fi
+	@if [ -d .local ]; then find .local -mindepth 1 -maxdepth 1 ! -name jars ! -name ivy ! -name trino -exec rm -rf {} +; fi
 	@rm -rf data_fixed .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache spark-warehouse
 
 .PHONY: distclean

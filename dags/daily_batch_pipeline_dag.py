@@ -13,7 +13,11 @@ and lineage.
 | `dq_check_silver` | judges and certifies Silver | as above |
 | `silver_to_gold` | publishes dimensions, facts and the marker together | no passing verdict of this run |
 | `register_glue_catalog` | makes the tables visible to Athena | |
-| `emit_lineage_and_metrics` | row counts, cost and lineage of the run | |
+| `emit_lineage_and_metrics` | row counts, cost and lineage of the run | nothing: a failed run is told of, too |
+| `publish_status_page` | the run as a page: `reports/status/latest.html` | nothing |
+
+The last two are teardowns: they run however the run ended, and their own failure is red, sends its notice and leaves
+the run's state alone.
 
 **When a task is red.** Its log ends with `CODE: what happened — what to do`. A failure that a retry cannot heal is not
 retried; after the cause is removed, clear the task (`Clear`, downstream included): all tasks and tries of a run
@@ -31,7 +35,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param, chain
 
-from common import defaults, notices
+from common import defaults, notices, run_ids
 from common.emr import LakehouseJobOperator
 
 INGESTION = {
@@ -59,7 +63,7 @@ with DAG(
         "run_id": Param(
             None,
             type=["null", "string"],
-            pattern=r"^\d{8}T\d{6}Z-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+            pattern=run_ids.PATTERN.pattern,
             title="Repeat a run",
             description="The id of an earlier run to repeat; empty for a new one.",
         )
@@ -76,7 +80,6 @@ with DAG(
         LakehouseJobOperator(
             task_id=task_id,
             job=job,
-            jar_sets=("kafka",) if job == "kafka_orders_to_bronze" else (),
             pool=defaults.INGEST_POOL,
             execution_timeout=timedelta(minutes=60),
             doc_md=f"Reads one window of the source into landing files and loads them to Bronze (`jobs/{job}.py`).",
@@ -124,8 +127,14 @@ with DAG(
         task_id="emit_lineage_and_metrics",
         job="emit_lineage_and_metrics",
         execution_timeout=timedelta(minutes=15),
-        doc_md="OpenLineage events, row counts to CloudWatch, cost of the run.",
-    )
+        doc_md="Row counts, age and cost to CloudWatch and into ops, of a failed run as well.",
+    ).as_teardown()
+    publish_status_page = LakehouseJobOperator(
+        task_id="publish_status_page",
+        job="status_page",
+        execution_timeout=timedelta(minutes=10),
+        doc_md="One HTML page of the run, for people; most wanted when it failed.",
+    ).as_teardown()
 
     chain(
         apply_contracts,
@@ -136,4 +145,5 @@ with DAG(
         silver_to_gold,
         register_glue_catalog,
         emit_lineage_and_metrics,
+        publish_status_page,
     )

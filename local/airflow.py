@@ -19,6 +19,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def environment(stack: Stack, port: int = PREFERRED_PORT) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "EMR_LOG_URI": f"s3://{stack.exports['LAKE_BUCKET']}/logs/emr/",
         "EMR_PYTHON_ARCHIVE": "",  # the local image has the libraries
+        "EMR_GATE_ROLE_ARN": "",  # nobody enforces roles here
+        "EMR_STREAM_ROLE_ARN": "",
         "EMR_POLL_SECONDS": "0.5",
         "LAKEHOUSE_RETRY_SECONDS": "5",
         "NO_PROXY": "127.0.0.1,localhost",
@@ -151,7 +154,7 @@ def specs(stack: Stack, port: int) -> list[ServiceSpec]:
             name=f"airflow-{service}",
             argv=[sys.executable, "-m", "airflow", service, *options.get(service, [])],
             env=env,
-            ready=lambda service=service: _healthy(port, service),
+            ready=partial(_healthy, port, service),
         )
         for service in SERVICES
     ]

@@ -161,14 +161,11 @@ def _application(stack: Stack) -> str:
 
 def artefacts() -> Iterator[tuple[str, bytes]]:
     """Key and bytes of everything a job is submitted with."""
-    for folder, pattern in (("config", "*.yaml"), ("jobs", "*.py"), ("emr_configs", "*")):
+    folders = (("config", "*.yaml"), ("jobs", "*.py"), ("scripts", "*.py"), ("emr_configs", "*"))
+    for folder, pattern in folders:
         for path in sorted((REPO / folder).glob(pattern)):
             if path.is_file():
                 yield f"{folder}/{path.name}", path.read_bytes()
-    for name in ("register_glue_tables.py",):
-        script = REPO / "scripts" / name
-        if script.is_file():
-            yield f"scripts/{name}", script.read_bytes()
     yield "lib/lakehouse.zip", library_zip()
 
 

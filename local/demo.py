@@ -19,6 +19,7 @@ from pathlib import Path
 
 from local import airflow_run, report, sources_seed, stack
 from local.airflow_run import RunResult
+from local.data_files import DataError
 from local.query import QueryFailed
 from local.stack import REPO, Stack
 from local.supervisor import ServiceError
@@ -123,7 +124,7 @@ def main() -> int:
 
             return poisoned()
         return demo(data_dir)
-    except (ServiceError, sources_seed.DataError, QueryFailed) as error:
+    except (ServiceError, DataError, QueryFailed) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ def _nothing(self: Any) -> dict[str, dict[str, int]]:
 
 
 if __name__ == "__main__":
-    stream.append_once = _append
+    stream.append_once = _append  # type: ignore[attr-defined]
     stream._Stream._beyond_marks = _nothing  # type: ignore[method-assign]
     stream._Stream._is_done = lambda *_: False  # type: ignore[method-assign]
     main("kafka_orders_to_bronze", stream.to_bronze, __doc__, options=stream.options)

@@ -1,4 +1,4 @@
-"""`make query SQL="…"`: ask the local Athena through its API, as any client would, and print the answer."""
+"""`make query SQL="…"` or `Q=name`: ask the local Athena through its API, as any client would, and print the answer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from botocore.exceptions import ClientError
 
+from local import sample_queries
+from local.sample_queries import UnknownQuery
 from local.stack import Stack
 from local.supervisor import ServiceError
 
@@ -29,9 +32,13 @@ class Answer:
     milliseconds: int
 
 
-def ask(stack: Stack, sql: str, database: str = "lakehouse_gold", timeout: float = 120.0) -> Answer:
+def ask(stack: Stack, sql: str, database: str = "lakehouse_gold") -> Answer:
     """Run a statement to its end. Raises QueryFailed with Athena's reason."""
-    athena = stack.client("athena")
+    return ask_athena(stack.client("athena"), sql, database)
+
+
+def ask_athena(athena: Any, sql: str, database: str = "lakehouse_gold", timeout: float = 120.0) -> Answer:
+    """`ask` by a client of Athena."""
     try:
         started = athena.start_query_execution(
             QueryString=sql, QueryExecutionContext={"Database": database}, WorkGroup="lakehouse"
@@ -90,13 +97,22 @@ def as_table(answer: Answer) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.query", description=__doc__)
-    parser.add_argument("sql", help="a statement in Athena's dialect")
+    parser.add_argument("sql", nargs="?", help="a statement in Athena's dialect")
+    parser.add_argument("--name", help="a query of athena_queries/sample_queries.sql; `list` lists them")
     parser.add_argument("--database", default="lakehouse_gold", help="default: lakehouse_gold")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     arguments = parser.parse_args()
+    if bool(arguments.sql) == bool(arguments.name):
+        parser.error(
+            "received " + ("both" if arguments.sql else "nothing") + ", expected a statement or --name"
+        )
+    if arguments.name == "list":
+        print(sample_queries.listing(sample_queries.load()))
+        return 0
     try:
-        answer = ask(Stack.load(), arguments.sql, arguments.database)
-    except (QueryFailed, ServiceError) as error:
+        sql = sample_queries.named(arguments.name).sql if arguments.name else arguments.sql
+        answer = ask(Stack.load(), sql, arguments.database)
+    except (QueryFailed, ServiceError, UnknownQuery) as error:
         print(error, file=sys.stderr)
         return 1
     if arguments.format == "json":

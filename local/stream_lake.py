@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,19 +169,24 @@ def _rows(found: Any) -> Iterator[dict[str, Any]]:
     yield from table.to_pylist()
 
 
-def apply_contracts(running: Stack) -> None:
-    """The job apply_contracts on a running stack. Raises ServiceError where it does not succeed."""
+def submit(running: Stack, job: str, entry_point: str, arguments: Sequence[str]) -> dict[str, str]:
+    """Start a batch job on the running stack, as a DAG does; returns GetJobRun's parameters."""
     from common.stream import job_run_request
 
-    request = job_run_request() | {"name": "apply_contracts", "mode": "BATCH", "executionTimeoutMinutes": 60}
+    request = job_run_request() | {"name": job, "mode": "BATCH", "executionTimeoutMinutes": 60}
     del request["retryPolicy"]
     request["jobDriver"]["sparkSubmit"] |= {
-        "entryPoint": f"s3://{running.exports['CODE_BUCKET']}/jobs/apply_contracts.py",
-        "entryPointArguments": ["--config", running.exports["LAKEHOUSE_CONFIG"]],
+        "entryPoint": f"s3://{running.exports['CODE_BUCKET']}/{entry_point}",
+        "entryPointArguments": ["--config", running.exports["LAKEHOUSE_CONFIG"], *arguments],
     }
+    started = running.client("emr-serverless").start_job_run(clientToken=f"{job}-{time.time_ns()}", **request)
+    return {"applicationId": started["applicationId"], "jobRunId": started["jobRunId"]}
+
+
+def apply_contracts(running: Stack) -> None:
+    """The job apply_contracts on a running stack. Raises ServiceError where it does not succeed."""
+    here = submit(running, "apply_contracts", "jobs/apply_contracts.py", ())
     emr = running.client("emr-serverless")
-    started = emr.start_job_run(clientToken=f"apply-{time.time_ns()}", **request)
-    here = {"applicationId": started["applicationId"], "jobRunId": started["jobRunId"]}
     wait(lambda: emr.get_job_run(**here)["jobRun"]["state"] in TERMINAL, 300)
     job_run = emr.get_job_run(**here)["jobRun"]
     if job_run["state"] != "SUCCESS":

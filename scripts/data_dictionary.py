@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write docs/data-dictionary.md from the contracts, or check that it is up to date."""
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main() -> int:
     if arguments.check:
         if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page:
             return 0
-        print("docs/data-dictionary.md is stale: run python scripts/data_dictionary.py", file=sys.stderr)
+        print("docs/data-dictionary.md is stale: run make docs", file=sys.stderr)
         return 1
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page, encoding="utf-8")

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Send test order events to the topic, some of them broken on purpose; the last line says in JSON what was sent.
 
 The same --count, --seed, --flaw-share and --flaws send the same bytes in the same order. Events are those of the
@@ -29,8 +30,8 @@ if (REPO / "src" / "lakehouse").is_dir():
 from confluent_kafka import KafkaError, KafkaException, Producer  # noqa: E402  # the path is set just above
 
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, SourceUnavailable, UsageError  # noqa: E402
+from lakehouse.secrets import read_secret  # noqa: E402
 from lakehouse.sources.kafka import meaning  # noqa: E402
-from lakehouse.sources.secrets import read_secret  # noqa: E402
 from local.samples import orders  # noqa: E402
 from local.samples.base import Flaws, Sizes, Spec  # noqa: E402
 
@@ -223,9 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         made = events(arguments.count, arguments.seed, arguments.until, arguments.flaw_share, kinds)
         taken = send(options, arguments.topic, made, arguments.rate, arguments.secret or SECRET)
     except LakehouseError as error:
-        print(f"produce_test_orders: {error.code}: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"What to do: {error.hint}", file=sys.stderr)
+        print(error.told("produce_test_orders"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("produce_test_orders: interrupted; what was sent is sent", file=sys.stderr)

@@ -1,9 +1,12 @@
-"""Register the lake's Delta tables in Glue, as Athena needs them."""
+#!/usr/bin/env python3
+"""Register the lake's Delta tables in Glue, as Athena needs them, and tag columns where the settings say so."""
 
 import argparse
 
+from lakehouse import contracts
 from lakehouse.catalog import LAYERS, register
 from lakehouse.cli import Job, main
+from lakehouse.flows.lf_tags import tag_columns
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +17,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def register_tables(job: Job) -> None:
     chosen = job.arguments.db
-    for item in register(job.settings, LAYERS if chosen == "all" else (chosen,)):
-        line = f"{item.table}: {item.action} ({item.columns} columns)"
+    registered = register(job.settings, LAYERS if chosen == "all" else (chosen,))
+    lines = [f"{item.table}: {item.action} ({item.columns} columns)" for item in registered]
+    _say(job, lines)
+    known = [contracts.load(item.table) for item in registered if item.table in contracts.names()]
+    _say(job, [f"{each.table}: {each.columns} columns tagged" for each in tag_columns(job.settings, known)])
+
+
+def _say(job: Job, lines: list[str]) -> None:
+    for line in lines:
         job.outcome.notes.append(line)
         print(line)
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Show how every rule finds a table, without writing anything: a verdict is what the gates leave, not this.
 
 With --run-id as that run's gate would (Bronze: the run's rows; Silver: the head, as the run promoted it); without it
@@ -10,11 +11,7 @@ On a laptop it finds the running local stack by itself; elsewhere it is submitte
 from __future__ import annotations
 
 import argparse
-import atexit
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +23,12 @@ if (REPO / "src" / "lakehouse").is_dir():
 
 from lakehouse import contracts  # noqa: E402  # the path to it is set just above
 from lakehouse.contracts import Contract  # noqa: E402
-from lakehouse.errors import EXIT_GATE, ConfigError, LakehouseError, NotCertified, UsageError  # noqa: E402
+from lakehouse.errors import EXIT_GATE, LakehouseError, NotCertified, UsageError  # noqa: E402
 from lakehouse.landing import read_manifest  # noqa: E402
 from lakehouse.quality import verdicts  # noqa: E402
 from lakehouse.quality.verdicts import RuleResult, outcome_of  # noqa: E402
 from lakehouse.runs import run_time  # noqa: E402
-from lakehouse.settings import Settings, load_settings  # noqa: E402
+from lakehouse.settings import Settings, load_settings, settings_location  # noqa: E402
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,29 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-id", help="judge what this run wrote or promoted")
     parser.add_argument("--config", help="settings file, a path or s3:// URI (default: $LAKEHOUSE_CONFIG)")
     arguments = parser.parse_args(argv)
-    if arguments.config is None:
-        _use_laptop_stack()
+    if arguments.config is None and (REPO / "local").is_dir():
+        from local.laptop import use_stack
+
+        use_stack("run_ge_checks")
     try:
-        settings = load_settings(_config(arguments.config))
+        settings = load_settings(settings_location(arguments.config))
         contract = _contract(settings, arguments.layer, arguments.table)
         results, about = _results(settings, contract, arguments.run_id, arguments.native)
     except LakehouseError as error:
-        print(f"run_ge_checks: {error.code}: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"What to do: {error.hint}", file=sys.stderr)
+        print(error.told("run_ge_checks"), file=sys.stderr)
         return error.exit_code
     print(_report(contract, about, results))
     return EXIT_GATE if outcome_of(results) == "failed" else 0
-
-
-def _config(given: str | None) -> str:
-    location = given or os.environ.get("LAKEHOUSE_CONFIG")
-    if location is None:
-        raise ConfigError(
-            "received neither --config nor $LAKEHOUSE_CONFIG, expected a settings file",
-            hint="start the local stack (`make local-up`), or name the settings: --config s3://…/config/prod.yaml",
-        )
-    return location
 
 
 def _contract(settings: Settings, layer: str, table: str) -> Contract:
@@ -124,7 +111,7 @@ def _rows_of(settings: Settings, contract: Contract, run_id: str) -> str:
 
 
 def _last_judged(settings: Settings, contract: Contract) -> str:
-    found = verdicts.read_all(settings, contract.name)
+    found = [each for each in verdicts.read_all(settings, contract.name) if each.judges]
     if not found:
         raise NotCertified(f"{contract.name}: no run has been judged yet", hint="name one: --run-id <run id>")
     return found[-1].run_id
@@ -163,43 +150,6 @@ def _report(contract: Contract, about: str, results: Sequence[RuleResult]) -> st
     hints = dict.fromkeys(each.hint for each in results if not each.passed and each.hint)
     lines += [f"What to do: {hint}" for hint in hints]
     return "\n".join(lines)
-
-
-def _use_laptop_stack() -> None:
-    """Outside spark-submit, where a local stack has been started: its environment, and Spark as its jobs have it."""
-    if "PYSPARK_GATEWAY_PORT" in os.environ or not (REPO / "local").is_dir():
-        return
-    from local import log4j
-    from local.aws.emr_process import image_confs
-    from local.jars import SetupIncomplete, jars
-    from local.stack import Stack
-    from local.supervisor import ServiceError
-
-    try:
-        stack = Stack.load()
-        class_path = jars("spark", "s3a")
-    except (ServiceError, SetupIncomplete) as problem:
-        print(f"run_ge_checks: {problem}", file=sys.stderr)
-        return
-    os.environ.update(stack.exports)
-    folder = Path(tempfile.mkdtemp(prefix="run-ge-checks-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    quiet = folder / "log4j2.properties"
-    quiet.write_text(log4j.properties())
-    confs = image_confs(stack.aws_endpoint) | {
-        "spark.driver.extraClassPath": os.pathsep.join(map(str, class_path)),
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={quiet}",
-        "spark.jars": "",
-        "spark.local.dir": str(folder),
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-    }
-    shared = [
-        (REPO / "emr_configs" / name).read_text() for name in ("spark-defaults.conf", "delta-core.conf")
-    ]
-    lines = [*shared, *(f"{key} {value}" for key, value in confs.items())]
-    properties = folder / "spark.conf"
-    properties.write_text("\n".join(lines) + "\n")
-    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {properties} pyspark-shell"
 
 
 if __name__ == "__main__":

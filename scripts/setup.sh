@@ -121,6 +121,9 @@ $(tail -n 15 "$log")"
   echo "setup: installed in $((SECONDS - started)) s"
 }
 
+if [ -L "$venv" ]; then
+  exit # it belongs to another clone, which keeps it up to date
+fi
 mkdir -p "$(dirname "$log")"
 wanted="$(sum requirements/dev.txt scripts/setup.sh | cut -d' ' -f1 | tr '\n' ' ')$PWD"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || [ ! -x "$venv/bin/python" ]; then

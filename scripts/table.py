@@ -1,18 +1,26 @@
-"""Everything about one table: its contract, transform, tests, live version and last verdict."""
+#!/usr/bin/env python3
+"""Everything about one table: its contract, transform, tests, live version and last verdict.
+
+Needs no Spark. Reads the lake of --config or $LAKEHOUSE_CONFIG; on a laptop it finds the running local stack by itself.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from lakehouse import contracts
-from lakehouse.errors import LakehouseError
-from lakehouse.quality import verdicts
-from lakehouse.settings import load_settings
-
 REPO = Path(__file__).resolve().parents[1]
+if (REPO / "src" / "lakehouse").is_dir():
+    sys.path[:0] = [str(REPO / "src"), str(REPO)]
+
+from lakehouse import contracts  # noqa: E402  # the path to it is set just above
+from lakehouse.delta.rows import size  # noqa: E402
+from lakehouse.errors import LakehouseError  # noqa: E402
+from lakehouse.quality import verdicts  # noqa: E402
+from lakehouse.settings import Settings, load_settings  # noqa: E402
 
 
 def describe(name: str) -> list[str]:
@@ -46,9 +54,17 @@ def describe(name: str) -> list[str]:
     return lines
 
 
-def last_verdict(name: str, config: str) -> list[str]:
+def live(name: str, settings: Settings) -> str:
+    """The table as it is now, by its log alone."""
+    found = size(settings.table_uri(name))
+    if found is None:
+        return "live version  none: there is no such table yet"
+    rows = "an unknown number of" if found.rows is None else f"{found.rows:,}"
+    return f"live version  {found.version}: {rows} rows in {found.files:,} files, {found.bytes:,} bytes"
+
+
+def last_verdict(name: str, settings: Settings) -> list[str]:
     """The newest verdict in the lake."""
-    settings = load_settings(config)
     known = verdicts.read_all(settings, name)
     if not known:
         return ["last verdict  none"]
@@ -65,19 +81,25 @@ def last_verdict(name: str, config: str) -> list[str]:
     return lines
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print it. 0, or the exit code of lakehouse.errors."""
     parser = argparse.ArgumentParser(prog="scripts/table.py", description=__doc__)
     parser.add_argument("table", help="dotted name, e.g. silver.orders")
-    parser.add_argument(
-        "--config", default=os.environ.get("LAKEHOUSE_CONFIG"), help="default: $LAKEHOUSE_CONFIG"
-    )
-    arguments = parser.parse_args()
+    parser.add_argument("--config", help="settings file, a path or s3:// URI (default: $LAKEHOUSE_CONFIG)")
+    arguments = parser.parse_args(argv)
     try:
         print("\n".join(describe(arguments.table)))
-        if arguments.config:
-            print("\n" + "\n".join(last_verdict(arguments.table, arguments.config)))
+        if arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir():
+            from local.laptop import use_stack
+
+            use_stack("table")
+        config = arguments.config or os.environ.get("LAKEHOUSE_CONFIG")
+        if config:
+            settings = load_settings(config)
+            known = [live(arguments.table, settings), *last_verdict(arguments.table, settings)]
+            print("\n" + "\n".join(known))
     except LakehouseError as error:
-        print(f"{error.message}\n{error.hint}".strip(), file=sys.stderr)
+        print(error.told("table"), file=sys.stderr)
         return error.exit_code
     return 0
 

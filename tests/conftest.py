@@ -6,10 +6,13 @@ Nothing here imports PySpark or boto3 before a test asks for it: tests without S
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +22,16 @@ from tests.support import REPO, Aws, free_port, spark_properties, write_properti
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from local.supervisor import ServiceSpec
+
 _bucket_numbers = itertools.count(1)
+# Folders whose files take minutes, longest first: begun last, one would keep a worker busy when the others are done.
+_LONG = ("e2e", "quality", "stream", "recovery", "delta", "flows", "dags")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {REPO / "tests" / folder: place for place, folder in enumerate(_LONG)}
+    items.sort(key=lambda item: places.get(item.path.parent, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -50,23 +62,43 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         if gateway is not None:
             gateway.shutdown()
             gateway.proc.stdin.close()
-            gateway.proc.wait(timeout=30)
+            gateway.proc.wait(timeout=120)
 
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     """The local AWS on a port of its own, with state that ends with the run."""
     from local.aws import server
-    from local.supervisor import Supervisor, base_environment
+    from local.supervisor import base_environment
 
     state = tmp_path_factory.mktemp("aws")
     env = base_environment() | {"LAKEHOUSE_STATE_DIR": str(state)}
-    spec = server.spec(state, {"aws": free_port()}, env)
+    with _running(server.spec(state, {"aws": free_port()}, env), state) as exports:
+        yield Aws(exports["AWS_ENDPOINT_URL"], exports, state)
+
+
+@pytest.fixture(scope="module")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a Kafka broker of the module's own listens."""
+    from local import kafka
+    from local.supervisor import base_environment
+
+    state = tmp_path_factory.mktemp("kafka")
+    ports = {"kafka": free_port(), "kafka_controller": free_port()}
+    with _running(kafka.spec(state, ports, base_environment()), state) as exports:
+        yield exports["LOCAL_KAFKA_BOOTSTRAP"]
+
+
+@contextmanager
+def _running(spec: ServiceSpec, state: Path) -> Iterator[dict[str, str]]:
+    """A service of the local stack, ready for as long as the block lasts; what it exports."""
+    from local.supervisor import Supervisor
+
     supervisor = Supervisor(state)
     supervisor.start(spec, REPO)
     try:
         supervisor.wait_ready(spec)
-        yield Aws(spec.exports["AWS_ENDPOINT_URL"], spec.exports, state)
+        yield spec.exports
     finally:
         supervisor.stop(spec.name)
 
@@ -95,6 +127,17 @@ def lake(aws: Aws, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         # S3A keeps a client with its threads for each bucket.
         conf = session._jsparkSession.sessionState().newHadoopConf()
         jvm.org.apache.hadoop.fs.Path(f"{uri}/").getFileSystem(conf).close()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_found() -> Iterator[None]:
+    """A job that runs in this process sends its logs to the stderr of its test, which is closed when that ends."""
+    loggers = [logging.getLogger(), logging.getLogger("lakehouse")]
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
@@ -38,6 +40,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def load_script(name: str) -> ModuleType:
+    """A file of scripts/ as a module of its own."""
+    spec = importlib.util.spec_from_file_location(name, REPO / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
     """Spark's properties for tests beyond emr_configs/: the local EMR's, with everything it writes below ``state``."""
     from local import log4j
@@ -52,6 +64,11 @@ def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
         "spark.driver.extraClassPath": os.pathsep.join(map(str, class_path)),
         "spark.jars": "",
         "spark.driver.memory": "2g",
+        # Small plans that run once: compiling them to Java takes longer than interpreting them, and to plan each stage
+        # anew by what the one before it wrote gains nothing. Jobs do both.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.driver.extraJavaOptions": " ".join(
             # Tests run many small plans once. With the first compiler alone the JVM would keep 48 MB for compiled code,
             # which these plans fill: from then on it throws code out and compiles it again, and all gets slower.

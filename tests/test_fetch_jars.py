@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from local.jars import JARS, SetupIncomplete, java_tool
-from tests.support import REPO
+from tests.support import REPO, load_script
 
 MANIFEST = """<ivy-module version="2.0"><info organisation="o" module="m"/><dependencies>
 <dependency org="org.example" name="one" rev="1.0" conf="kafka->*"/>
@@ -20,20 +19,10 @@ ONE = "kafka/one-1.0.jar"
 SHA256_OF_ONE = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"  # of b"one"
 
 
-def load() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("fetch_jars", REPO / "scripts" / "fetch_jars.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, at work in a folder of its own with a manifest of one jar, and unable to fetch."""
-    module = load()
+    module = load_script("fetch_jars")
     module.real_fetch = module.fetch  # type: ignore[attr-defined]
     (tmp_path / "jars.xml").write_text(MANIFEST)
     (tmp_path / "jars.sha256").write_text(f"# sums\n{SHA256_OF_ONE}  {ONE}\n")
@@ -60,7 +49,7 @@ def put(script: ModuleType, name: str, content: bytes) -> Path:
 
 
 def test_every_jar_of_the_manifest_has_a_checksum_and_no_other() -> None:
-    module = load()
+    module = load_script("fetch_jars")
     assert module.manifest_jars() == sorted(module.read_checksums())
 
 
@@ -137,7 +126,7 @@ class TestOwnJar:
 
     @pytest.fixture
     def build(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        module = load()
+        module = load_script("fetch_jars")
         shutil.copytree(REPO / "jvm", tmp_path / "jvm")
         (tmp_path / "jars" / "spark").mkdir(parents=True)
         for jar in (JARS / "spark").glob("delta-storage-*.jar"):

@@ -11,7 +11,6 @@ import gzip
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,13 +23,11 @@ from airflow.providers.amazon.aws.links.emr import EmrServerlessS3LogsLink
 from airflow.providers.amazon.aws.operators.emr import EmrServerlessStartJobOperator
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
-from common import run_ids, settings, spark
+from common import exit_codes, run_ids, settings, spark
 
 #: States in which a job run will still do work; a new try adopts it.
 LIVE = ("SUBMITTED", "QUEUED", "PENDING", "SCHEDULED", "RUNNING")
 FINAL = ("SUCCESS", "FAILED", "CANCELLED")
-#: The jobs' exit codes that mean "trying again cannot help": usage, terminal failure, failed gate.
-TERMINAL_EXIT_CODES = {2: "USAGE", 10: "TERMINAL", 11: "GATE_FAILED"}
 #: AWS errors that come again however often one asks.
 TERMINAL_AWS_ERRORS = frozenset(
     {
@@ -67,7 +64,6 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
     :param job: the job's name; its outcome is read from s3://LAKE_BUCKET/runs/<run id>/<job>/outcome.json.
     :param arguments: arguments after those every job gets. (templated)
     :param entry_point: path in the code bucket where it is not jobs/<job>.py.
-    :param jar_sets: configurations of the jars manifest that the image lacks, e.g. ("kafka",).
     """
 
     template_fields: Sequence[str] = (*EmrServerlessStartJobOperator.template_fields, "outcome_uri")
@@ -80,20 +76,19 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         job: str,
         arguments: Sequence[str] = (),
         entry_point: str | None = None,
-        jar_sets: Sequence[str] = (),
         execution_timeout: timedelta = DEFAULT_TIMEOUT,
         aws_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.job = job
-        self.jar_sets = tuple(jar_sets)
+        self.jar_sets = spark.JAR_SETS.get(job, ())
         self.outcome_uri = (
             "s3://{{ setting('LAKE_BUCKET') }}/runs/{{ lakehouse_run_id }}/" + job + "/outcome.json"
         )
         delay = poll_seconds()
         super().__init__(
             application_id="{{ setting('EMR_APPLICATION_ID') }}",
-            execution_role_arn="{{ setting('EMR_EXECUTION_ROLE_ARN') }}",
+            execution_role_arn="{{ execution_role }}",
             name="{{ job_name }}",
             job_driver={
                 "sparkSubmit": {
@@ -103,9 +98,7 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
                 }
             },
             configuration_overrides={
-                "applicationConfiguration": [
-                    {"classification": "spark-defaults", "properties": dict(spark.spark_properties())}
-                ],
+                "applicationConfiguration": _verbatim(spark.application_configuration()),
                 "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": "{{ log_uri }}"}},
             },
             config={
@@ -132,11 +125,15 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         """Render with the names of this project beside Airflow's own."""
         ti, dag_run = context["ti"], context["dag_run"]
         name = run_ids.job_name(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        run_id = run_ids.of_dag_run(dag_run, (context.get("params") or {}).get("run_id"))
         names = {
             "setting": settings.require,
             "log_uri": _Lazy(settings.log_uri),
-            "spark_submit_parameters": _Lazy(lambda: spark.submit_parameters(self.jar_sets)),
-            "lakehouse_run_id": run_ids.of_dag_run(dag_run, (context.get("params") or {}).get("run_id")),
+            "execution_role": _Lazy(lambda: settings.execution_role(self.job)),
+            "spark_submit_parameters": _Lazy(
+                lambda: spark.submit_parameters(self.jar_sets, job=self.job, run_id=run_id)
+            ),
+            "lakehouse_run_id": run_id,
             "job_name": name,
             "client_token": run_ids.client_token(name, ti.try_number, ti.id),
         }
@@ -274,8 +271,7 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         if job_run["state"] == "CANCELLED":  # whoever cancels a job by hand wants it to stay cancelled
             hint = "clear the task to run the job again"
             return {"code": "CANCELLED", "message": message, "hint": hint, "retryable": False}
-        found = re.search(r"exit\s*code:?\s*(\d+)", details, re.IGNORECASE)
-        code = TERMINAL_EXIT_CODES.get(int(found.group(1)) if found else 0)
+        code = exit_codes.TERMINAL.get(exit_codes.exit_code(details) or 0)
         return {
             "code": code or "JOB_DIED",
             "message": message,
@@ -404,6 +400,15 @@ class _Lazy:
 
     def __str__(self) -> str:
         return str(self._value())
+
+
+def _verbatim(value: Any) -> Any:
+    """Text that Jinja leaves as it is, at any depth: Log4j's patterns hold what Jinja takes for its own."""
+    if isinstance(value, dict):
+        return {key: _verbatim(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_verbatim(each) for each in value]
+    return f"{{% raw %}}{value}{{% endraw %}}" if "{" in value else value
 
 
 def _minutes(period: timedelta) -> int:

@@ -10,6 +10,9 @@ import re
 import xml.etree.ElementTree as ET
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from common import settings
 
@@ -18,8 +21,12 @@ DAGS = Path(__file__).resolve().parents[1]
 PROPERTY_FILES = ("spark-defaults.conf", "delta-core.conf")
 #: EMR Serverless takes at most this many properties of one classification.
 MAX_PROPERTIES = 100
+#: Configurations of the jars manifest that jobs need and the image lacks.
+JAR_SETS = dict.fromkeys(("kafka_orders_to_bronze", "recover", "backfill"), ("kafka",))
 #: The jar built from jvm/: the log store that delta-core.conf names.
 OWN_JAR = "lakehouse-jvm.jar"
+#: EMR Serverless sets a log4j2.properties file for each, from what a submission gives.
+LOG4J_CLASSIFICATIONS = ("spark-driver-log4j2", "spark-executor-log4j2")
 
 
 def config_dir() -> Path:
@@ -59,6 +66,46 @@ def spark_properties() -> dict[str, str]:
 
 
 @cache
+def logging_declared() -> dict[str, dict[str, str]]:
+    """emr_configs/logging.yaml: levels of Python's loggers under `python`, Log4j's properties under `jvm`."""
+    declared: dict[str, dict[str, str]] = yaml.safe_load(
+        (config_dir() / "logging.yaml").read_text(encoding="utf-8")
+    )
+    if len(declared["jvm"]) > MAX_PROPERTIES:
+        raise ValueError(
+            f"{len(declared['jvm'])} Log4j properties; EMR Serverless takes at most {MAX_PROPERTIES}."
+        )
+    return declared
+
+
+@cache
+def sizes() -> dict[str, dict[str, Any]]:
+    """emr_configs/sizes.yaml: Spark's properties of a job run's `workers`, and `max_executors` by job."""
+    declared: dict[str, dict[str, Any]] = yaml.safe_load(
+        (config_dir() / "sizes.yaml").read_text(encoding="utf-8")
+    )
+    return declared
+
+
+def size(job: str) -> dict[str, str]:
+    """The properties that say how much of the application's capacity a run of this job takes."""
+    most = sizes()["max_executors"]
+    workers = {key: str(value).lower() for key, value in sizes()["workers"].items()}
+    return workers | {"spark.dynamicAllocation.maxExecutors": str(most.get(job, most["default"]))}
+
+
+def application_configuration() -> list[dict[str, Any]]:
+    """The applicationConfiguration of every submission: Spark's properties, and Log4j's of driver and executors."""
+    return [
+        {"classification": "spark-defaults", "properties": dict(spark_properties())},
+        *(
+            {"classification": name, "properties": dict(logging_declared()["jvm"])}
+            for name in LOG4J_CLASSIFICATIONS
+        ),
+    ]
+
+
+@cache
 def base_jars() -> tuple[str, ...]:
     """The spark.jars of the property files: what every job needs on its class path."""
     jars = ""
@@ -71,7 +118,7 @@ def base_jars() -> tuple[str, ...]:
 @cache
 def manifest_jars(configuration: str) -> tuple[str, ...]:
     """The file names of one configuration of the jars manifest, as they lie in s3://CODE_BUCKET/jars/<it>/."""
-    manifest = ET.parse(config_dir() / "jars.xml").getroot()
+    manifest = ET.parse(config_dir() / "jars.xml").getroot()  # nosec B314  # our own file
     jars = tuple(
         f"{dependency.get('name')}-{dependency.get('rev')}.jar"
         for dependency in manifest.iter("dependency")
@@ -82,13 +129,27 @@ def manifest_jars(configuration: str) -> tuple[str, ...]:
     return jars
 
 
-def submit_parameters(jar_sets: tuple[str, ...] = ()) -> str:
-    """sparkSubmitParameters of a job; called by the template when a task runs."""
+def submit_parameters(jar_sets: tuple[str, ...] = (), *, job: str = "", run_id: str = "") -> str:
+    """sparkSubmitParameters of a job; called by the template when a task runs.
+
+    ``job`` says how large it is. ``job`` and ``run_id`` go on every line that its JVMs log.
+    """
     code = f"s3://{settings.require('CODE_BUCKET')}"
     parameters = ["--py-files", f"{code}/lib/lakehouse.zip"]
     jars = [*base_jars(), f"{code}/jars/spark/{OWN_JAR}"]
     jars += [f"{code}/jars/{name}/{jar}" for name in jar_sets for jar in manifest_jars(name)]
     parameters += ["--jars", ",".join(jars)]
+    for key, value in size(job).items():
+        parameters += ["--conf", f"{key}={value}"]
+    # What the jobs' configuration refers to by name.
+    for name in ("LAKEHOUSE_CONFIG", "LAKE_BUCKET", "EMR_APPLICATION_ID", "AWS_REGION"):
+        parameters += ["--conf", f"spark.emr-serverless.driverEnv.{name}={settings.require(name)}"]
+    levels = ",".join(f"{name}={level}" for name, level in logging_declared()["python"].items())
+    parameters += ["--conf", f"spark.emr-serverless.driverEnv.LAKEHOUSE_LOG_LEVELS={levels}"]
+    for name, value in (("LAKEHOUSE_JOB", job), ("LAKEHOUSE_RUN_ID", run_id)):
+        if value:
+            parameters += ["--conf", f"spark.emr-serverless.driverEnv.{name}={value}"]
+            parameters += ["--conf", f"spark.executorEnv.{name}={value}"]
     if archive := settings.find("EMR_PYTHON_ARCHIVE"):
         python = "./environment/bin/python"
         for key, value in {

@@ -61,7 +61,8 @@ def job_run_request(arguments: Sequence[str] = ()) -> dict[str, Any]:
     code = settings.require("CODE_BUCKET")
     return {
         "applicationId": settings.require("EMR_APPLICATION_ID"),
-        "executionRoleArn": settings.require("EMR_EXECUTION_ROLE_ARN"),
+        "executionRoleArn": settings.find("EMR_STREAM_ROLE_ARN")
+        or settings.require("EMR_EXECUTION_ROLE_ARN"),
         "name": NAME,
         "mode": "STREAMING",
         "retryPolicy": {"maxFailedAttemptsPerHour": MAX_FAILED_ATTEMPTS_PER_HOUR},
@@ -72,13 +73,11 @@ def job_run_request(arguments: Sequence[str] = ()) -> dict[str, Any]:
                 "entryPointArguments": [
                     "--config", settings.require("LAKEHOUSE_CONFIG"), "--stream", *arguments,
                 ],
-                "sparkSubmitParameters": spark.submit_parameters(JAR_SETS),
+                "sparkSubmitParameters": spark.submit_parameters(JAR_SETS, job=JOB),
             }
         },
         "configurationOverrides": {
-            "applicationConfiguration": [
-                {"classification": "spark-defaults", "properties": dict(spark.spark_properties())}
-            ],
+            "applicationConfiguration": spark.application_configuration(),
             "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": settings.log_uri()}},
         },
     }  # fmt: skip

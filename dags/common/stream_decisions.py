@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from common import exit_codes
+
 #: States in which a job run still reads or will read.
 LIVE = frozenset({"SUBMITTED", "QUEUED", "PENDING", "SCHEDULED", "RUNNING"})
 ENDING = "CANCELLING"
 ACTIONS = ("ensure", "stop", "restart", "recover_checkpoint")
-#: Exit codes of a job that would fail the same way again: usage, terminal failure, failed gate.
-TERMINAL_EXIT_CODES = frozenset({2, 10, 11})
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Run:
     @property
     def died_for_good(self) -> bool:
         """Whether it failed in a way that comes again until somebody changes something."""
-        found = re.search(r"exit\s*code:?\s*(\d+)", self.details, re.IGNORECASE)
-        return self.state == "FAILED" and found is not None and int(found.group(1)) in TERMINAL_EXIT_CODES
+        return self.state == "FAILED" and exit_codes.exit_code(self.details) in exit_codes.TERMINAL
 
 
 @dataclass(frozen=True)

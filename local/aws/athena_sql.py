@@ -379,14 +379,16 @@ def execute(
 
 
 def _view(connection: Any, view: str) -> dict[str, str]:
-    """A view over the registered data in which instants are plain UTC timestamps, as Athena shows them."""
+    """A view over the registered data in which instants are plain UTC timestamps of whole milliseconds, as Athena reads
+    them: it rounds, so that two instants of one millisecond are equal."""
     columns = connection.execute(f"DESCRIBE {view}_data").fetchall()
-    casts = [
-        f'CAST("{c[0]}" AS TIMESTAMP) AS "{c[0]}"' for c in columns if c[1] == "TIMESTAMP WITH TIME ZONE"
+    instants = [c[0] for c in columns if c[1] in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")]
+    rounded = [
+        f'epoch_ms(CAST(floor((epoch_us("{name}") + 500) / 1000) AS BIGINT)) AS "{name}"' for name in instants
     ]
-    replace = f" REPLACE ({', '.join(casts)})" if casts else ""
+    replace = f" REPLACE ({', '.join(rounded)})" if rounded else ""
     connection.execute(f"CREATE VIEW {view} AS SELECT *{replace} FROM {view}_data")
-    return {c[0]: "TIMESTAMP" if c[1] == "TIMESTAMP WITH TIME ZONE" else c[1] for c in columns}
+    return {c[0]: "TIMESTAMP" if c[0] in instants else c[1] for c in columns}
 
 
 def _strip_qualifiers(tree: exp.Expr) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from local.aws.athena_sql import Catalog, Result, Table, execute, parse
 from local.aws.athena_words import QueryError, translate_error
 
 
-def storage_options() -> dict[str, str]:
+def storage_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """How delta-rs reaches the S3 of a running stack; ``env``: what that stack exports."""
     return {
-        "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
+        "AWS_ENDPOINT_URL": env["AWS_ENDPOINT_URL"],
         "AWS_ALLOW_HTTP": "true",
-        "AWS_REGION": os.environ.get("AWS_REGION", "eu-central-1"),
-        "AWS_ACCESS_KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID", "testing"),
-        "AWS_SECRET_ACCESS_KEY": os.environ.get("AWS_SECRET_ACCESS_KEY", "testing"),
+        "AWS_REGION": env.get("AWS_REGION", "eu-central-1"),
+        "AWS_ACCESS_KEY_ID": env.get("AWS_ACCESS_KEY_ID", "testing"),
+        "AWS_SECRET_ACCESS_KEY": env.get("AWS_SECRET_ACCESS_KEY", "testing"),
         "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
     }
 

@@ -524,12 +524,16 @@ class EmrServerless:
     def _submission(self, job: Record) -> Submission:
         app = self.application(job["applicationId"])
         overrides = job["request"].get("configurationOverrides") or {}
-        return Submission.parse(
+        layers = (app.get("runtimeConfiguration"), overrides.get("applicationConfiguration"))
+        submission = Submission.parse(
             job["request"]["jobDriver"]["sparkSubmit"],
             emr_process.image_confs(self.endpoint()),
-            _spark_defaults(app.get("runtimeConfiguration")),
-            _spark_defaults(overrides.get("applicationConfiguration")),
+            *(_properties(layer, "spark-defaults") for layer in layers),
         )
+        # Driver and executors are one JVM here: the executors' file has nobody to read it.
+        for layer in layers:
+            submission.log4j |= _properties(layer, "spark-driver-log4j2")
+        return submission
 
     def _upload_logs(self, job: Record, folder: Path) -> None:
         overrides = job["request"].get("configurationOverrides") or {}
@@ -561,10 +565,10 @@ class EmrServerless:
                 self._change(job, "FAILED", STOPPED)
 
 
-def _spark_defaults(configurations: list[Record] | None) -> dict[str, str]:
+def _properties(configurations: list[Record] | None, classification: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in configurations or []:
-        if item.get("classification") == "spark-defaults":
+        if item.get("classification") == classification:
             found |= item.get("properties") or {}
     return found
 

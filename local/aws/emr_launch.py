@@ -22,7 +22,7 @@ from pathlib import Path
 
 from local import jars as local_jars
 from local import log4j
-from local.aws.emr_process import LocaliseError, Submission
+from local.aws.emr_process import LocaliseError, Submission, of_one_machine
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 # The last three: class metadata of a Spark job passes the default threshold, a full collection for nothing; a JVM with
@@ -62,7 +62,7 @@ class Launcher:
 
     def command(self, submission: Submission, properties: Path) -> tuple[list[str], Path | None]:
         """The driver's command line, and the archive that this run is to write, if any."""
-        confs = dict(submission.confs)
+        confs = of_one_machine(submission.confs)
         memory = _option(submission.options, "--driver-memory") or confs.get("spark.driver.memory", "1g")
         extra_path = _option(submission.options, "--driver-class-path") or confs.get(
             "spark.driver.extraClassPath"
@@ -88,6 +88,10 @@ class Launcher:
             training = archive
             self.archives.mkdir(parents=True, exist_ok=True)
             sharing = [f"-XX:ArchiveClassesAtExit={_part(archive)}"]
+        log4j_file = self._log4j
+        if submission.log4j:
+            log4j_file = properties.with_name("log4j2.properties")
+            log4j_file.write_text(log4j.with_overrides(submission.log4j), encoding="utf-8")
         argv = [
             local_jars.java_tool(),
             "-cp",
@@ -96,7 +100,7 @@ class Launcher:
             *FAST_OPTIONS,
             *sharing,
             f"-Djava.io.tmpdir={properties.parent / 'tmp'}",
-            f"-Dlog4j2.configurationFile=file:{self._log4j}",
+            f"-Dlog4j2.configurationFile=file:{log4j_file}",
             *self._module_options(),
             *shlex.split(user_options),
             MAIN,

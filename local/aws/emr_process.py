@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
 import re
 import shlex
@@ -10,7 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +32,7 @@ FORBIDDEN_OPTIONS = ("--master", "--deploy-mode", "--properties-file", "--kill",
 JOB_RUN_ID = "LAKEHOUSE_EMR_JOB_RUN_ID"
 DRIVER_ENV = "spark.emr-serverless.driverEnv."
 TAIL_BYTES = 8000
+DRIVER_MEMORY = "1200m"
 COMPLAINT = re.compile(
     r"^(Caused by: |Exception in thread |Traceback |(\w+\.)*\w*(Error|Exception)\b)|\bERROR\b"
 )
@@ -54,6 +58,8 @@ class Submission:
     arguments: list[str]
     confs: dict[str, str]
     options: list[str] = field(default_factory=list)
+    # Log4j's properties that the driver's file gets; none: a file for people.
+    log4j: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def parse(driver: dict[str, Any], *layers: dict[str, str]) -> Submission:
@@ -100,7 +106,7 @@ def image_confs(endpoint: str) -> dict[str, str]:
     """What EMR's image and service provide, for one laptop: S3 through S3A, and the size of a small machine."""
     return {
         "spark.master": "local[2]",
-        "spark.driver.memory": "1200m",
+        "spark.driver.memory": DRIVER_MEMORY,
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         # Driver and executor are one process here. Where a laptop sleeps, Spark would take the executor for lost, and
@@ -124,6 +130,23 @@ def image_confs(endpoint: str) -> dict[str, str]:
         "spark.hadoop.fs.s3a.access.key": "testing",
         "spark.hadoop.fs.s3a.secret.key": "testing",
     }
+
+
+#: What a submission says of the workers of EMR, which one process has in place of.
+WORKER_SIZES = (
+    "spark.driver.cores",
+    "spark.driver.memory",
+    "spark.executor.cores",
+    "spark.executor.memory",
+    "spark.executor.instances",
+    "spark.dynamicAllocation.",
+)
+
+
+def of_one_machine(confs: dict[str, str]) -> dict[str, str]:
+    """The confs of a driver that is a whole application on a laptop: its memory is the laptop's, whatever EMR gives."""
+    kept = {key: value for key, value in confs.items() if not key.startswith(WORKER_SIZES)}
+    return kept | {"spark.driver.memory": DRIVER_MEMORY}
 
 
 def localise(uri: str, folder: Path, objects: Objects, jars: Path) -> str:
@@ -214,6 +237,8 @@ def prepare(
             confs[key] = localise_list(confs[key], files / key.rsplit(".", 1)[-1], objects, jars)
             if not confs[key]:
                 del confs[key]
+    if archives := confs.pop("spark.archives", None):
+        unpack(archives, folder / "work")
     submission.entry_point = localise(submission.entry_point, files, objects, jars)
     confs.setdefault("spark.sql.warehouse.dir", str(folder / "tmp" / "warehouse"))
     confs.setdefault("spark.hadoop.hadoop.tmp.dir", str(folder / "tmp" / "hadoop"))
@@ -236,9 +261,37 @@ def driver_environment(stack_env: dict[str, str], driver_env: dict[str, str], fo
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    # A job may name the interpreter inside its archive, as on EMR; there is no such archive here.
-    env |= {k: v for k, v in driver_env.items() if not k.startswith("PYSPARK_") or Path(v).is_absolute()}
+    # A job names the interpreter of its archive, relative to where that is unpacked; without the archive it has ours.
+    env |= {
+        k: v for k, v in driver_env.items() if not k.startswith("PYSPARK_") or (folder / "work" / v).exists()
+    }
+    if env["PYSPARK_PYTHON"] != sys.executable:
+        env["PYTHONPATH"] = str(image_python(folder / "tmp" / "image"))
     return env
+
+
+def image_python(folder: Path) -> Path:
+    """What EMR's image has for an interpreter that is not ours: PySpark, and nothing else of the clone's packages."""
+    folder.mkdir(exist_ok=True)
+    for name in ("pyspark", "py4j"):
+        package = importlib.util.find_spec(name)
+        if package is None or package.origin is None:
+            raise LocaliseError(f"{name} is not installed: `make setup`")
+        (folder / name).symlink_to(Path(package.origin).parent)
+    return folder
+
+
+def unpack(archives: str, work: Path) -> None:
+    """spark.archives, where EMR Serverless has them: below the working directory, by the name after the #."""
+    for one in archives.split(","):
+        path, _, alias = one.partition("#")
+        target = work / (alias or Path(path).name)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as zipped:
+                zipped.extractall(target)
+        else:
+            with tarfile.open(path) as packed:
+                packed.extractall(target, filter="data")
 
 
 def tail(path: Path, size: int = TAIL_BYTES) -> str:
@@ -303,7 +356,8 @@ def utilisation(confs: dict[str, str], seconds: float) -> dict[str, float]:
     cpu = memory = storage = 0.0
     for prefix, count in workers:
         cores = int(confs.get(f"{prefix}.cores", "4"))
-        gigabytes = memory_gb(confs.get(f"{prefix}.memory", "14g"), 14.0) * 1.1
+        heap = memory_gb(confs.get(f"{prefix}.memory", "14g"), 14.0)
+        gigabytes = heap + memory_gb(confs.get(f"{prefix}.memoryOverhead", ""), heap * 0.1)
         cpu += count * cores
         memory += count * gigabytes
         storage += count * 20.0

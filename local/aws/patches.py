@@ -9,6 +9,8 @@ from typing import Any
 def install() -> None:
     _conditional_denies_are_neutral()
     _budgets_are_complete()
+    _ecs_services_remember_what_they_are_given()
+    _functions_remember_their_dead_letters()
 
 
 def _conditional_denies_are_neutral() -> None:
@@ -87,3 +89,53 @@ def _budgets_are_complete() -> None:
         describe_subscribers_for_notification,
     ):
         setattr(BudgetsResponse, method.__name__, method)
+
+
+def _ecs_services_remember_what_they_are_given() -> None:
+    """moto drops these of a service's settings, so that a second plan would set them again, for ever."""
+    from moto.ecs.models import Service
+    from moto.ecs.responses import EC2ContainerServiceResponse
+
+    forgotten = {
+        "availabilityZoneRebalancing": "availability_zone_rebalancing",
+        "enableECSManagedTags": "enable_ecs_managed_tags",
+        "healthCheckGracePeriodSeconds": "health_check_grace_period_seconds",
+    }
+    create_service = EC2ContainerServiceResponse.create_service
+    Service.availability_zone_rebalancing = "DISABLED"  # type: ignore[attr-defined]
+
+    def create(self: Any) -> Any:
+        answer: Any = create_service(self)
+        for given, attribute in forgotten.items():
+            if (value := self._get_param(given)) is not None:
+                setattr(answer.result["service"], attribute, value)
+        return answer
+
+    EC2ContainerServiceResponse.create_service = create  # type: ignore[method-assign]
+
+
+def _functions_remember_their_dead_letters() -> None:
+    """moto's Lambda drops DeadLetterConfig."""
+    from moto.awslambda.models import LambdaFunction
+
+    init, get, update = (
+        LambdaFunction.__init__,
+        LambdaFunction.get_configuration,
+        LambdaFunction.update_configuration,
+    )
+
+    def remembering(self: Any, account_id: str, spec: dict[str, Any], *rest: Any, **named: Any) -> None:
+        init(self, account_id, spec, *rest, **named)
+        self.dead_letters = spec.get("DeadLetterConfig")
+
+    def configuration(self: Any, on_create: bool = False) -> dict[str, Any]:
+        found = get(self, on_create)
+        return found | {"DeadLetterConfig": self.dead_letters} if self.dead_letters else found
+
+    def updated(self: Any, config_updates: dict[str, Any]) -> dict[str, Any]:
+        self.dead_letters = config_updates.get("DeadLetterConfig", self.dead_letters)
+        return update(self, config_updates)
+
+    LambdaFunction.__init__ = remembering  # type: ignore[method-assign]
+    LambdaFunction.get_configuration = configuration  # type: ignore[method-assign]
+    LambdaFunction.update_configuration = updated  # type: ignore[method-assign]

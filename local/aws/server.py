@@ -112,7 +112,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from local.aws import athena, emr, emr_api, http, patches, s3_http, s3_store
+    from local.aws import athena, emr, emr_api, http, mwaa, patches, s3_http, s3_store
     from local.aws import state as kept
 
     state.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
         answer = fast(environ_, start_response)
         return moto(environ_, start_response) if answer is None else answer
 
-    server = http.Server(port, application)
+    server = http.Server(port, mwaa.before(mwaa.Mwaa(REGION), application))
     endpoint = f"http://127.0.0.1:{server.port}"
     jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(REPO / ".local" / "jars")))
     jobs = emr.EmrServerless(

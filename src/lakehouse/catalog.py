@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,6 +95,11 @@ def discover(settings: Settings, layer: Layer) -> list[str]:
     return found
 
 
+def open_table(location: str) -> DeltaTable:
+    """A Delta table without Spark."""
+    return DeltaTable(location, storage_options=store.delta_options())
+
+
 def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration]:
     """Bring Glue to what the Delta logs say. Idempotent; drops nothing. Raises CatalogConflict, all at once."""
     glue = boto3.client("glue", region_name=settings.region)
@@ -162,9 +166,7 @@ def _ensure_database(glue: GlueClient, name: str, location: str) -> None:
 
 
 def _register(glue: GlueClient, database: str, table: str, location: str) -> Registration:
-    # delta-rs takes the endpoint from the environment as boto3 does, but not plain HTTP, unless told to.
-    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    delta = DeltaTable(location, storage_options={"allow_http": "true"} if is_plain else {})
+    delta = open_table(location)
     schema = json.loads(delta.schema().to_json())
     name = table.split(".")[1]
     wanted = table_input(name, location, schema, delta.metadata().description or "")

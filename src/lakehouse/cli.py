@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from openlineage.client.event_v2 import RunState
 
+from lakehouse.delta import damage
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError
-from lakehouse.observe import lineage, logs
+from lakehouse.observe import lineage, logs, metrics
 from lakehouse.observe.outcome import Failure, Outcome, Parent, write
 from lakehouse.runs import new_run_id, run_time
 from lakehouse.settings import Settings, load_settings
@@ -41,11 +42,19 @@ class Job:
     def spark(self) -> SparkSession:
         from lakehouse.session import spark_session
 
-        return spark_session(f"{self.name}:{self.run_id}", self.settings.lake_uri)
+        session = spark_session(f"{self.name}:{self.run_id}", self.settings.lake_uri)
+        _note(
+            self.outcome,
+            lineage.emit(self.settings, self.outcome, RunState.RUNNING, spark_version=session.version),
+        )
+        return session
 
-    def beside(self) -> Job:
-        """This job for a thread of its own, with a session whose settings (a commit's tag is one) no other sees."""
-        other = replace(self)
+    def beside(self, name: str | None = None) -> Job:
+        """This job for a thread of its own, with a session whose settings (a commit's tag is one) no other sees.
+
+        With a ``name``, another job of the same run.
+        """
+        other = replace(self, name=name or self.name)
         other.__dict__["spark"] = self.spark.newSession()
         return other
 
@@ -53,20 +62,25 @@ class Job:
 def parser(job: str, description: str) -> argparse.ArgumentParser:
     """The arguments that every job takes."""
     result = argparse.ArgumentParser(prog=f"jobs/{job}.py", description=description)
-    result.add_argument(
+    job_options(result, needs_config="LAKEHOUSE_CONFIG" not in os.environ)
+    return result
+
+
+def job_options(parser: argparse.ArgumentParser, *, needs_config: bool) -> None:
+    """Add the arguments that every job takes."""
+    parser.add_argument(
         "--config",
         default=os.environ.get("LAKEHOUSE_CONFIG"),
-        required="LAKEHOUSE_CONFIG" not in os.environ,
+        required=needs_config,
         help="settings file, a path or s3:// URI (default: $LAKEHOUSE_CONFIG)",
     )
-    result.add_argument("--run-id", help="run to belong to, YYYYMMDDTHHMMSSZ-<uuid> (default: a new run)")
-    airflow = result.add_argument_group("given by Airflow, for lineage")
+    parser.add_argument("--run-id", help="run to belong to, YYYYMMDDTHHMMSSZ-<uuid> (default: a new run)")
+    airflow = parser.add_argument_group("given by Airflow, for lineage")
     airflow.add_argument("--airflow-dag-id")
     airflow.add_argument("--airflow-run-id")
     airflow.add_argument("--airflow-task-id")
     airflow.add_argument("--airflow-try", type=int, default=1)
     airflow.add_argument("--airflow-job-name", help="name of the EMR job run, the same for every try")
-    return result
 
 
 def main(
@@ -79,7 +93,7 @@ def main(
 ) -> None:
     """Run a story as a job and leave the process with its exit code.
 
-    Expected failures print one message and a next step, never a stack trace; unexpected ones are logged whole.
+    Expected failures are told by one message and a next step, never a stack trace; unexpected ones are logged whole.
     """
     arguments = parser(job, description)
     if options is not None:
@@ -95,6 +109,7 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
         run_time(run_id)
         settings = load_settings(arguments.config)
     except LakehouseError as error:
+        logs.configure(run_id=arguments.run_id or "", job=job)
         _tell(job, error)
         return error.exit_code
     logs.configure(run_id=run_id, job=job)
@@ -111,16 +126,19 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
     try:
         story(context)
         outcome.status = "succeeded"
-    except Exception as error:
+    except Exception as raised:
+        failure = damage.recognised(raised)
         outcome.status = "failed"
-        outcome.error, exit_code = _failure(error)
-        if isinstance(error, LakehouseError):
-            _tell(job, error)
+        outcome.error, exit_code = _failure(failure)
+        if isinstance(failure, LakehouseError):
+            _tell(job, failure)
         else:
             log.exception("unexpected failure")
     outcome.finished_at = datetime.now(UTC)
     outcome.seconds = round((outcome.finished_at - started_at).total_seconds(), 3)
     _note(outcome, lineage.emit(settings, outcome, RunState.FAIL if exit_code else RunState.COMPLETE))
+    if exit_code:
+        _note(outcome, metrics.send(settings, metrics.metrics_of([outcome], settings.environment)))
     uri = write(settings, outcome)
     log.info("%s after %.1f s; outcome: %s", outcome.status, outcome.seconds, uri)
     return exit_code
@@ -134,7 +152,13 @@ def _note(outcome: Outcome, problem: str | None) -> None:
 def _failure(error: Exception) -> tuple[Failure, int]:
     if isinstance(error, LakehouseError):
         return (
-            Failure(error_class=error.error_class, code=error.code, message=error.message, hint=error.hint),
+            # Sources quote what they were answered, and gates what they found.
+            Failure(
+                error_class=error.error_class,
+                code=error.code,
+                message=logs.masked(error.message),
+                hint=logs.masked(error.hint),
+            ),
             error.exit_code,
         )
     # AWS itself out of reach or throttling, and anything nobody foresaw: a retry may help and can do no harm,
@@ -144,7 +168,7 @@ def _failure(error: Exception) -> tuple[Failure, int]:
         Failure(
             error_class="transient",
             code=code,
-            message=f"{type(error).__name__}: {str(error)[:2000]}",
+            message=f"{type(error).__name__}: {logs.masked(str(error))[:2000]}",
             hint="see the job's stderr log for the stack trace",
         ),
         EXIT_UNEXPECTED,
@@ -164,6 +188,11 @@ def _parent(arguments: argparse.Namespace) -> Parent | None:
 
 
 def _tell(job: str, error: LakehouseError) -> None:
-    print(f"{job}: {error.code} ({error.error_class}): {error.message}", file=sys.stderr)
+    """Say an expected failure: words for a person at a terminal, else a line of the log."""
+    words = f"{error.code} ({error.error_class}): {error.message}"
     if error.hint:
-        print(f"What to do: {error.hint}", file=sys.stderr)
+        words += f"\nWhat to do: {error.hint}"
+    if sys.stderr.isatty():
+        print(logs.masked(f"{job}: {words}"), file=sys.stderr)
+    else:
+        log.error("%s", words)

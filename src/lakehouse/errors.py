@@ -51,6 +51,11 @@ class LakehouseError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
+    def told(self, program: str) -> str:
+        """What a script says of it on a terminal: code, message, next step."""
+        words = f"{program}: {self.code}: {self.message}"
+        return f"{words}\nWhat to do: {self.hint}" if self.hint else words
+
 
 class TerminalError(LakehouseError):
     """Repeating the call cannot help."""
@@ -133,10 +138,29 @@ class GateFailed(TerminalError):
     exit_code = EXIT_GATE
 
 
+class WatchAlarm(TerminalError):
+    """The lake is not as it should be, and a person has to look. Said after everything was written down."""
+
+    code = "WATCH_ALARM"
+    exit_code = EXIT_GATE
+
+
+class SourceDiffers(TerminalError):
+    """A source and the lake do not hold the same rows."""
+
+    code = "SOURCE_DIFFERS"
+
+
 class NotCertified(TerminalError):
     """Data was asked for that no passing verdict covers."""
 
     code = "NOT_CERTIFIED"
+
+
+class RecoveryRefused(TerminalError):
+    """A recovery would lose rows, or is not what would help. Nothing was written."""
+
+    code = "RECOVERY_REFUSED"
 
 
 class CommitConflict(TransientError):
@@ -149,3 +173,9 @@ class StorageUnsafe(TerminalError):
     """The object store does not refuse to create a key twice, so commits could be lost."""
 
     code = "STORAGE_UNSAFE"
+
+
+class TableUnreadable(TerminalError):
+    """Objects of a Delta table were deleted behind its back: a commit of its log, or a data file."""
+
+    code = "TABLE_UNREADABLE"

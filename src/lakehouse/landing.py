@@ -27,6 +27,7 @@ from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 
 POSITION = "_position"
+Kind = Literal["window", "replay", "backfill"]
 _ROWS_PER_PART = 250_000
 
 
@@ -47,6 +48,10 @@ class Manifest(BaseModel):
 
     ``window_to`` is the watermark this run sets once it is certified; ``state`` is what a source needs to go on
     from there instead of a time (Kafka offsets, checksums of vendor files).
+
+    ``kind`` replay: no window of the source but refused rows of earlier runs (``flows.replay``). Such a run moves no
+    watermark, each line holds a row's payload and provenance, and ``fields`` are not counted. ``kind`` backfill: a
+    range of the source's own times, read again (``flows.backfill``); it moves no watermark either.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +67,7 @@ class Manifest(BaseModel):
     fields: dict[str, int]
     state: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    kind: Kind = "window"
 
     def uris(self, settings: Settings, format: Literal["jsonl", "parquet"]) -> list[str]:
         """Locations of the parts of one format."""
@@ -87,7 +93,10 @@ class LandingWriter:
     own it gets its part and line, which is unique within the landing.
     """
 
-    def __init__(self, settings: Settings, source: str, table: str, run_id: str) -> None:
+    def __init__(
+        self, settings: Settings, source: str, table: str, run_id: str, kind: Kind = "window"
+    ) -> None:
+        self._kind = kind
         self._uri = landing_uri(settings, source, table, run_id)
         self._source, self._table, self._run_id = source, table, run_id
         self._writer = uuid.uuid4().hex[:8]
@@ -109,7 +118,8 @@ class LandingWriter:
                     while row is not None and count < _ROWS_PER_PART:
                         count += 1
                         record = {POSITION: f"{len(self._files):05d}:{count:09d}", **row}
-                        self._fields.update(record.keys() - {POSITION})
+                        if self._kind != "replay":
+                            self._fields.update(record.keys() - {POSITION})
                         part.write(json.dumps(record, ensure_ascii=True, separators=(",", ":")) + "\n")
                         row = next(iterator, None)
                 self._upload(path, "jsonl", count)
@@ -164,6 +174,7 @@ class LandingWriter:
             fields={**dict.fromkeys(fields, 0), **self._fields},
             state=dict(state or {}),
             notes=tuple(notes),
+            kind=self._kind,
         )
         uri = f"{self._uri}/manifest.json"
         if store.put_if_absent(uri, manifest.model_dump_json(indent=1).encode()):

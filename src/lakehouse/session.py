@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
+import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from lakehouse.errors import ConfigError, StorageUnsafe
 
@@ -104,3 +109,33 @@ def _create(spark: SparkSession, uri: str) -> bool:
             hint="s3:// has to be S3A of Hadoop 3.4.2 or later, and lakehouse-jvm.jar on the class path",
         ) from error
     return True
+
+
+def local_frame(
+    spark: SparkSession, rows: Sequence[Sequence[Any]] | Sequence[Mapping[str, Any]], fields: StructType | str
+) -> DataFrame:
+    """A frame of the few rows that this process holds; naive times are UTC.
+
+    Rows are mappings with a value for each name of ``fields`` and no other, whatever their order, or, where ``fields``
+    is written out beside them, values in its order: two columns that a contract swaps must never swap their values.
+
+    By Arrow: from a list Spark would start Python workers, which pickle the rows once more, at ten times the cost.
+    Raises ValueError or TypeError where a value is none of its field's type, or null where that is not allowed, and
+    ValueError where a mapping has other names.
+    """
+    shape = cast(StructType, StructType.fromDDL(fields)) if isinstance(fields, str) else fields
+    ordered = [_ordered(row, shape.names) if isinstance(row, Mapping) else row for row in rows]
+    columns = []
+    for number, (field, target) in enumerate(zip(shape.fields, to_arrow_schema(shape), strict=True)):
+        column = pa.array([row[number] for row in ordered], target.type)
+        if column.null_count and not field.nullable:
+            raise ValueError(f"{field.name}: received {column.null_count} nulls, expected none")
+        columns.append(column)
+    return spark.createDataFrame(pa.Table.from_arrays(columns, shape.names), shape)
+
+
+def _ordered(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    if row.keys() != set(names):
+        received = ", ".join(sorted(row.keys() ^ set(names)))
+        raise ValueError(f"a row has not the columns of its table: {received} in one of the two alone")
+    return [row[name] for name in names]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lakehouse import store
 from lakehouse.errors import ConfigError, Violation
@@ -122,11 +122,26 @@ class FxRules(_Frozen):
 
 
 class OpenLineageSettings(_Frozen):
-    """Where lineage events go: objects in the lake, an HTTP endpoint (Marquez), or nowhere."""
+    """Where lineage events go: objects in the lake, an HTTP endpoint (Marquez), a Kafka topic, or nowhere.
 
-    transport: Literal["file", "http", "none"] = "file"
+    ``secret``: for http its ``api_key``, where the endpoint wants one; for kafka ``bootstrap_servers``, ``api_key`` and
+    ``api_secret``.
+    """
+
+    transport: Literal["file", "http", "kafka", "none"] = "file"
     url: HttpUrl | None = None
+    topic: str = "openlineage"
+    secret: str | None = None
+    security_protocol: Literal["SASL_SSL", "SASL_PLAINTEXT"] = "SASL_SSL"
     namespace: str = "lakehouse"
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> OpenLineageSettings:
+        if self.transport == "http" and self.url is None:
+            raise ValueError("transport http needs a url")
+        if self.transport == "kafka" and self.secret is None:
+            raise ValueError("transport kafka needs a secret")
+        return self
 
 
 class MetricsSettings(_Frozen):
@@ -135,13 +150,22 @@ class MetricsSettings(_Frozen):
 
 
 class Prices(_Frozen):
-    """USD an hour of EMR Serverless in ``region`` on ``as_of``; used to state the cost of a run."""
+    """USD in ``region`` on ``as_of``, used to state the cost of a run: an hour of EMR Serverless, and a terabyte (10^12
+    bytes) that Athena scans (None: not priced).
+    """
 
     region: str
     as_of: str
     vcpu_hour: Decimal
     memory_gb_hour: Decimal
     storage_gb_hour: Decimal
+    athena_tb_scanned: Decimal | None = None
+
+
+class BudgetSettings(_Frozen):
+    """USD that the jobs of 24 hours may cost before the watchdog raises an alarm; None: as much as they like."""
+
+    daily_usd: Decimal | None = Field(default=None, gt=0)
 
 
 class GlueSettings(_Frozen):
@@ -153,8 +177,16 @@ class GlueSettings(_Frozen):
     ops: str = "lakehouse_ops"
 
 
+class LakeFormationSettings(_Frozen):
+    """``classification_tag``: key of the LF tag that each column's classification is put into (None: no tags)."""
+
+    classification_tag: str | None = None
+
+
 class AthenaSettings(_Frozen):
-    workgroup: str = "lakehouse"
+    """``workgroups``: those whose queries are part of the cost."""
+
+    workgroups: tuple[str, ...] = ("lakehouse",)
 
 
 class Settings(_Frozen):
@@ -167,10 +199,12 @@ class Settings(_Frozen):
     sources: SourceSettings
     fx: FxRules = FxRules()
     glue: GlueSettings = GlueSettings()
+    lake_formation: LakeFormationSettings = LakeFormationSettings()
     athena: AthenaSettings = AthenaSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()
     metrics: MetricsSettings = MetricsSettings()
     prices: Prices
+    budget: BudgetSettings = BudgetSettings()
     dq_thresholds: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
 
     def table_uri(self, name: str) -> str:
@@ -206,6 +240,17 @@ def _read(location: str) -> str | None:
         return None if body is None else body.decode()
     path = Path(location)
     return path.read_text() if path.exists() else None
+
+
+def settings_location(given: str | None) -> str:
+    """Where a script's settings are: its ``--config``, else ``$LAKEHOUSE_CONFIG``. Raises ConfigError without both."""
+    location = given or os.environ.get("LAKEHOUSE_CONFIG")
+    if location is None:
+        raise ConfigError(
+            "received neither --config nor $LAKEHOUSE_CONFIG, expected a settings file",
+            hint="start the local stack (`make local-up`), or name the settings: --config s3://…/config/prod.yaml",
+        )
+    return location
 
 
 def load_settings(location: str) -> Settings:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -32,6 +35,11 @@ def client() -> S3Client:
     return boto3.client(
         "s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
     )
+
+
+def delta_options() -> dict[str, str]:
+    """delta-rs takes the endpoint from the environment as boto3 does, but plain HTTP only where it is told to."""
+    return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
 
 
 def get(uri: str) -> bytes | None:
@@ -64,20 +72,57 @@ def put_if_absent(uri: str, body: bytes, *, content_type: str = "application/jso
     return True
 
 
-def keys(prefix_uri: str) -> Iterator[str]:
-    """URIs below a prefix, in the order of their keys."""
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as a listing shows it."""
+
+    uri: str
+    bytes: int
+    modified: datetime
+
+
+def objects(prefix_uri: str) -> Iterator[StoredObject]:
+    """Objects below a prefix, in the order of their keys."""
     bucket, prefix = split(prefix_uri)
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
-            yield f"s3://{bucket}/{item['Key']}"
+            yield StoredObject(f"s3://{bucket}/{item['Key']}", item["Size"], item["LastModified"])
+
+
+def keys(prefix_uri: str) -> Iterator[str]:
+    """URIs below a prefix, in the order of their keys."""
+    return (item.uri for item in objects(prefix_uri))
 
 
 def get_many(uris: list[str]) -> list[bytes]:
     """The bytes of many small objects, read side by side, in the order given; a key gone meanwhile is left out."""
+    return [body for _, body in get_each(uris)]
+
+
+def get_each(uris: list[str]) -> list[tuple[str, bytes]]:
+    """As ``get_many``, each with its URI."""
     if not uris:
         return []
     with ThreadPoolExecutor(max_workers=min(16, len(uris))) as pool:
-        return [body for body in pool.map(get, uris) if body is not None]
+        return [(uri, body) for uri, body in zip(uris, pool.map(get, uris), strict=True) if body is not None]
+
+
+def has_versions(prefix_uri: str) -> bool:
+    """Whether the bucket holds any object below a prefix, be it deleted: then a version of it is left."""
+    bucket, prefix = split(prefix_uri)
+    pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+    return any(page.get("Versions") for page in pages)
+
+
+def sizes(prefix_uri: str) -> dict[str, int]:
+    """URIs below a prefix with their objects' bytes."""
+    return {item.uri: item.bytes for item in objects(prefix_uri)}
+
+
+def delete(uri: str) -> None:
+    """Remove an object; one that is not there is no error."""
+    bucket, key = split(uri)
+    client().delete_object(Bucket=bucket, Key=key)
 
 
 def upload(uri: str, path: str) -> None:

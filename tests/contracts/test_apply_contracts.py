@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import contracts
+from lakehouse import contracts, store
 from lakehouse.contracts import Column, Contract, ddl
 from lakehouse.contracts.migrations import Migration
 from lakehouse.contracts.spark import schema
 from lakehouse.delta.log import log_head
-from lakehouse.errors import ContractError
+from lakehouse.errors import ContractError, TableUnreadable
 from lakehouse.flows.apply_contracts import apply_contracts
+from tests.support import Aws
 
 ORDERS = contracts.load("silver.orders")
 CHANNEL = Column("channel", "string", "string", False, "internal", "Sales channel, the shop's own word")
@@ -31,7 +32,9 @@ def extended(contract: Contract = ORDERS) -> Contract:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Any:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Tables in a folder, which keeps no versions of what was deleted."""
+    monkeypatch.setattr("lakehouse.flows.apply_contracts.is_dropped", lambda spark, uri: False)
     return SimpleNamespace(table_uri=lambda name: f"file://{tmp_path}/{name.replace('.', '/')}")
 
 
@@ -53,6 +56,50 @@ def test_all_tables_are_created_on_s3_and_then_left_alone(spark: SparkSession, l
         assert table.schema.fieldNames() == list(contracts.load(name).column_names)
     protocols = spark.sql(f"DESCRIBE DETAIL {ddl.target(at.table_uri('silver.orders'))}").collect()[0]
     assert (protocols["minReaderVersion"], protocols["minWriterVersion"]) == (1, 2)
+
+
+def drop(aws: Aws, uri: str) -> None:
+    """Delete every object of a table."""
+    s3, (bucket, key) = aws.client("s3"), store.split(uri)
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/"):
+        for item in page.get("Contents", []):
+            s3.delete_object(Bucket=bucket, Key=item["Key"])
+
+
+def test_a_dropped_table_is_not_made_anew_while_its_versions_are_kept(
+    spark: SparkSession, lake: str, aws: Aws
+) -> None:
+    at = SimpleNamespace(table_uri=lambda name: f"{lake}/{name.replace('.', '/')}")
+    s3, bucket = aws.client("s3"), lake.removeprefix("s3://")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    quarantine, fx = contracts.load("ops.quarantine"), contracts.load("silver.fx_rates")
+    created = {change.table: change for change in apply_contracts(spark, at, [ORDERS, quarantine])}
+    for name in created:
+        drop(aws, at.table_uri(name))
+    assert not list(store.keys(f"{lake}/"))
+
+    with pytest.raises(TableUnreadable) as refused:
+        apply_contracts(spark, at, [ORDERS, fx, quarantine])
+
+    assert [each.where for each in refused.value.violations] == ["silver.orders", "ops.quarantine"]
+    assert "scripts/undelete.sh silver/orders/ (RUNBOOK_AWS_2025.md 8.12)" in refused.value.hint
+    assert "scripts/undelete.sh ops/quarantine/" in refused.value.hint
+    assert not list(store.keys(f"{lake}/"))
+
+    # Brought back, it is the table that it was; of the one whose versions are gone, too, a new one is made.
+    for item in s3.list_object_versions(Bucket=bucket)["DeleteMarkers"]:
+        if item["Key"].startswith("silver/"):
+            s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
+    for item in s3.list_object_versions(Bucket=bucket, Prefix="ops/quarantine/")["Versions"]:
+        s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
+    now = {change.table: change for change in apply_contracts(spark, at, [ORDERS, fx, quarantine])}
+    assert {name: change.action for name, change in now.items()} == {
+        "silver.orders": "unchanged",
+        "silver.fx_rates": "created",
+        "ops.quarantine": "created",
+    }
+    assert now["silver.orders"].table_id == created["silver.orders"].table_id
+    assert now["ops.quarantine"].table_id != created["ops.quarantine"].table_id
 
 
 def test_a_table_looks_as_its_contract_says(spark: SparkSession, settings: Any) -> None:
@@ -205,3 +252,22 @@ def test_two_runs_at_once_make_one_table(spark: SparkSession, settings: Any) -> 
     head = log_head(spark, settings.table_uri("silver.orders"))
     assert head is not None
     assert head.version == 0
+
+
+def test_a_property_goes_with_the_contract_s_wish(spark: SparkSession, settings: Any) -> None:
+    personal = dataclasses.replace(
+        ORDERS,
+        columns=tuple(dataclasses.replace(each, classification="personal") for each in ORDERS.columns),
+    )
+    key = "delta.dataSkippingStatsColumns"
+    apply_contracts(spark, settings, [personal], [])
+    head = log_head(spark, settings.table_uri(ORDERS.name))
+    assert head is not None
+    assert key in head.properties
+    (change,) = apply_contracts(spark, settings, [ORDERS], [])
+    assert change.steps == (f"took away {key}",)
+    head = log_head(spark, settings.table_uri(ORDERS.name))
+    assert head is not None
+    assert key not in head.properties
+    (change,) = apply_contracts(spark, settings, [ORDERS], [])
+    assert change.action == "unchanged"

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from lakehouse import contracts
 from lakehouse.contracts.gx import metrics_suite, suite
 from lakehouse.contracts.spark import schema
+from lakehouse.session import local_frame
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 RATES = contracts.load("silver.fx_rates")
@@ -47,7 +48,7 @@ def test_rows_are_audited(spark: SparkSession, context: Any) -> None:
     definition = source.add_batch_definition_whole_dataframe("all")
 
     def audit(rows: list[tuple[Any, ...]], at: datetime) -> dict[str, str]:
-        frame = spark.createDataFrame(rows, schema(RATES))
+        frame = local_frame(spark, rows, schema(RATES))
         return failed(definition.get_batch(batch_parameters={"dataframe": frame}), suite(RATES, at))
 
     good = [quote(date(2025, 2, 28), "USD", "1.1"), quote(date(2025, 2, 28), "GBP", "0.8")]

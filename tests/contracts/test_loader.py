@@ -216,7 +216,7 @@ def test_a_zip_on_the_path_and_a_clone_say_the_same_without_spark(tmp_path: Path
             for file in sorted((root / package).rglob("*")):
                 if file.suffix in (".py", ".yaml"):
                     target.write(file, file.relative_to(root))
-    expected = f"23 {contracts.load('silver.orders').content_hash}"
+    expected = f"{len(contracts.names())} {contracts.load('silver.orders').content_hash}"
     assert loaded_in_a_process_of_its_own("lakehouse.zip", [str(archive)], tmp_path) == expected
     clone = [str(REPO / "src"), str(REPO)]
     assert loaded_in_a_process_of_its_own(str(REPO / "src"), clone, tmp_path) == expected
@@ -286,3 +286,32 @@ class TestOverrides:
         import yaml
 
         overrides.check(yaml.safe_load((REPO / "config" / "dq_thresholds.yaml").read_text()) or {})
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        ("tags: [2026-01-01]", "texts, numbers, true and false, in lists and mappings"),
+        ("tags: [2026-99-99]", "YAML"),
+        ("[a, b]: 1", "YAML"),
+        ("tags: [", "YAML"),
+    ],
+    ids=["a date", "a date that is none", "a list as key", "no end"],
+)
+def test_what_yaml_allows_and_a_contract_does_not_is_refused_by_name(added: str, expected: str) -> None:
+    text = (REPO / "schema_definitions" / "gold" / "dim_fx.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ContractError) as refused:
+        loader.parse("gold.dim_fx", f"{text}\n{added}\n", {})
+    assert ("schema_definitions/gold/dim_fx.yaml", expected) in [
+        (violation.where, violation.expected) for violation in refused.value.violations
+    ]
+
+
+def test_a_file_of_another_encoding_is_a_contract_error_and_terminal(tmp_path: Path) -> None:
+    (tmp_path / "gold").mkdir()
+    (tmp_path / "gold" / "dim_fx.yaml").write_text("kind: DataContract", encoding="utf-16")
+    with pytest.raises(ContractError) as refused:
+        loader.load_directory(tmp_path)
+    (violation,) = refused.value.violations
+    assert (violation.where, violation.expected) == ("schema_definitions/gold/dim_fx.yaml", "text in UTF-8")
+    assert refused.value.error_class == "terminal"

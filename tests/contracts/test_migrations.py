@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,10 @@ from lakehouse.contracts.migrations import (
     Migration,
     Plan,
     live_columns,
+    obeying,
     parse_registry,
     plan,
+    read_registry,
     refuse,
 )
 from lakehouse.errors import ContractError
@@ -24,15 +27,9 @@ CONTRACT = contracts.load("gold.dim_customers")
 
 
 def live(contract: Contract = CONTRACT) -> LiveTable:
-    """The table that obeys a contract."""
-    return LiveTable(
-        columns=tuple(
-            LiveColumn(column.name, column.type, column.required, column.description)
-            for column in contract.columns
-        ),
-        partition_by=contract.partition_by,
-        properties=ddl.properties(contract) | {"delta.minReaderVersion": "1"},
-    )
+    """The table that obeys a contract, with a property that is none of ours."""
+    table = obeying(contract)
+    return dataclasses.replace(table, properties={**table.properties, "delta.minReaderVersion": "1"})
 
 
 def changed(*, version: str = "1.1.0", **columns: dict[str, object]) -> Contract:
@@ -94,6 +91,26 @@ def test_descriptions_and_properties_follow_without_asking() -> None:
         "delta.logRetentionDuration": "interval 20 days",
         ddl.VERSION_PROPERTY: "1.1.0",
     }
+
+
+def test_statistics_of_a_column_that_becomes_personal_are_turned_off() -> None:
+    result = plan(changed(country={"classification": "personal"}), live(), [])
+    columns = result.properties["delta.dataSkippingStatsColumns"].split(",")
+    assert "`id`" in columns
+    assert "`country`" not in columns
+
+
+def test_what_only_some_contracts_ask_for_goes_with_it() -> None:
+    personal = changed(country={"classification": "personal"})
+    nobody = dataclasses.replace(
+        personal,
+        columns=tuple(dataclasses.replace(each, classification="internal") for each in CONTRACT.columns),
+    )
+    result = plan(nobody, live(personal), [])
+    assert (result.unset, result.is_empty) == (("delta.dataSkippingStatsColumns",), False)
+    assert ddl.unset_properties("s3://b/t", result.unset) == (
+        "ALTER TABLE delta.`s3://b/t` UNSET TBLPROPERTIES IF EXISTS ('delta.dataSkippingStatsColumns')"
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,3 +235,63 @@ statements: ["ALTER TABLE {table} DROP COLUMN IF EXISTS contacts"]
         "schema_definitions/migrations/b.yaml: statements",
         "schema_definitions/migrations/c.yaml: to_version",
     ]
+
+
+GOOD = """table: gold.dim_customers
+from_version: 1.0.0
+to_version: 2.0.0
+reason: Contacts are counted elsewhere
+columns: [contacts]
+statements: ["ALTER TABLE {table} DROP COLUMN IF EXISTS contacts"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "received"),
+    [
+        ("columns: [contacts]", "columns: null", "columns", "None"),
+        ("columns: [contacts]", "columns: contacts", "columns", "'contacts'"),
+        ("columns: [contacts]", "columns: [1]", "columns", "[1]"),
+        ('["ALTER TABLE {table} DROP COLUMN IF EXISTS contacts"]', "ALTER TABLE x", "statements", "'ALTER TABLE x'"),
+        ('["ALTER TABLE {table} DROP COLUMN IF EXISTS contacts"]', "[]", "statements", "none"),
+        ("from_version: 1.0.0", "from_version: 1.0", "from_version", "1.0"),
+        ("to_version: 2.0.0", "to_version: 0.9.0", "to_version", "0.9.0"),
+        ("table: gold.dim_customers", "table: [gold]", "table", "['gold']"),
+        ("reason: Contacts are counted elsewhere", "reason:", "reason", "None"),
+    ],
+)  # fmt: skip
+def test_a_migration_of_wrong_types_is_refused_by_name(old: str, new: str, where: str, received: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ContractError) as refused:
+        parse_registry({"m": GOOD.replace(old, new)})
+    (violation,) = refused.value.violations
+    assert (violation.where, violation.received) == (
+        f"schema_definitions/migrations/m.yaml: {where}",
+        received,
+    )
+
+
+def test_files_that_are_no_yaml_or_no_utf8_are_refused_together(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("table: [")
+    (tmp_path / "b.yaml").write_text(GOOD, encoding="utf-16")
+    (tmp_path / "c.yaml").write_text("- 1")
+    (tmp_path / "d.yaml").write_text("1: 2\ntable: x\n")
+    (tmp_path / "notes.txt").write_text("no migration")
+    with pytest.raises(ContractError) as refused:
+        read_registry(tmp_path)
+    assert {violation.where.rpartition("/")[2]: violation.expected for violation in refused.value.violations} == {
+        "a.yaml": "YAML",
+        "b.yaml": "text in UTF-8",
+        "c.yaml": "exactly the keys columns, from_version, reason, statements, table, to_version",
+        "d.yaml": "exactly the keys columns, from_version, reason, statements, table, to_version",
+    }  # fmt: skip
+    assert read_registry(tmp_path / "none") == ()
+
+
+def test_a_change_of_rules_alone_needs_no_statement() -> None:
+    text = GOOD.replace("[contacts]", "[]").replace(
+        '["ALTER TABLE {table} DROP COLUMN IF EXISTS contacts"]', "[]"
+    )
+    (migration,) = parse_registry({"why": text})
+    result = plan(dataclasses.replace(CONTRACT, version="2.0.0"), live(), [migration])
+    assert (result.migrations, result.refusals) == ((migration,), ())

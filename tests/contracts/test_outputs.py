@@ -50,4 +50,17 @@ def test_the_dictionary_covers_every_table_and_column() -> None:
 def test_cells_keep_their_bars() -> None:
     rows = [line for line in markdown(contracts.load_all()).splitlines() if line.startswith("| `")]
     assert rows
-    assert {line.replace("\\|", "").count("|") for line in rows} == {6, 7}
+    assert {line.replace("\\|", "").count("|") for line in rows} == {6, 7, 8}
+
+
+def test_the_dictionary_shows_what_columns_are_made_of() -> None:
+    page = markdown(contracts.load_all())
+    facts = page.split("### gold.fact_orders\n")[1].split("\n### ")[0]
+    [amount] = [line for line in facts.splitlines() if line.startswith("| `amount_usd`")]
+    assert "`silver.orders.amount`, `gold.dim_fx.usd_per_eur`, `gold.dim_fx.ccy_per_eur`" in amount
+    assert (
+        "`bronze.fx_rates.ccy_per_eur`, `bronze.kafka_orders.amount`, `bronze.snowflake_orders.amount`"
+        in amount
+    )
+    orders = page.split("### silver.orders\n")[1].split("\n### ")[0]
+    assert "snowflake or kafka, by the Bronze table that held the winning row" in orders

@@ -16,6 +16,7 @@ from pyspark.sql.types import StructField, StructType
 from lakehouse import contracts
 from lakehouse.contracts import Contract
 from lakehouse.contracts.spark import conform, schema
+from lakehouse.session import local_frame
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 DAY = date(2025, 3, 1)
@@ -55,6 +56,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "ops.dq_verdicts": {"outcome": "passed"},
     "ops.quarantine": {"status": "open"},
+    "ops.watch_findings": {"severity": "warning"},
     "ops.job_runs": {"status": "failed"},
     "ops.row_ledger": {
         "read": 8, "generated": 1, "inserted": 3, "updated": 1, "unchanged": 1, "quarantined": 1, "duplicates": 1,
@@ -111,6 +113,7 @@ BAD: dict[str, dict[str, Mapping[str, Any]]] = {
     },
     "ops.dq_verdicts": {"outcome_known": {"outcome": "maybe"}},
     "ops.quarantine": {"status_known": {"status": "lost"}},
+    "ops.watch_findings": {"severity_known": {"severity": "mild"}},
     "ops.job_runs": {"status_known": {"status": "running"}},
     "ops.row_ledger": {"balanced": {"inserted": 4}},
 }
@@ -123,9 +126,7 @@ def written(contract: Contract) -> list[contracts.RowRule]:
 def broken(spark: SparkSession, contract: Contract, rows: list[Mapping[str, Any]]) -> list[set[str]]:
     """Names of the written rules that each row breaks."""
     lax = StructType([StructField(field.name, field.dataType, True) for field in schema(contract)])
-    frame = spark.createDataFrame(
-        [tuple(row.get(name) for name in contract.column_names) for row in rows], lax
-    )
+    frame = local_frame(spark, [tuple(row.get(name) for name in contract.column_names) for row in rows], lax)
     judged = frame.select(*[F.expr(rule.violation).alias(rule.name) for rule in written(contract)])
     return [{name for name, value in row.asDict().items() if value} for row in judged.collect()]
 
@@ -149,7 +150,7 @@ def test_a_rule_refuses_its_bad_row_and_no_other(spark: SparkSession, table: str
 @pytest.mark.parametrize("contract", contracts.load_all(), ids=lambda each: each.name)
 def test_spark_understands_every_predicate(spark: SparkSession, contract: Contract) -> None:
     raw = {column.raw: F.lit(None).cast("string") for column in contract.columns if column.source_field}
-    frame = spark.createDataFrame([], schema(contract)).withColumns(raw)
+    frame = local_frame(spark, [], schema(contract)).withColumns(raw)
     judged = frame.select(*[F.expr(rule.violation).alias(rule.name) for rule in contract.row_rules])
     assert {(field.dataType.simpleString(), field.nullable) for field in judged.schema} <= {
         ("boolean", False)
@@ -160,7 +161,7 @@ def test_a_value_parses_or_was_never_there(spark: SparkSession) -> None:
     rule = contracts.load("bronze.vendor_shipments").rule("cost_parses")
     assert isinstance(rule, contracts.RowRule)
     rows = [(None, None), ("", None), ("  ", None), ("1.00", Decimal(1)), ("one", None)]
-    frame = spark.createDataFrame(rows, "__raw_cost string, cost decimal(18,2)")
+    frame = local_frame(spark, rows, "__raw_cost string, cost decimal(18,2)")
     assert [row[0] for row in frame.select(F.expr(rule.violation)).collect()] == [False] * 4 + [True]
 
 
@@ -169,6 +170,16 @@ def test_an_older_version_is_read_with_today_s_columns(spark: SparkSession) -> N
     older = dataclasses.replace(
         contract, columns=tuple(column for column in contract.columns if column.name != "country")
     )
-    frame = conform(spark.createDataFrame([("1", "n", "t", "i", True, 2, "p")], schema(older)), contract)
+    frame = conform(local_frame(spark, [("1", "n", "t", "i", True, 2, "p")], schema(older)), contract)
     assert [field.dataType for field in frame.schema] == [field.dataType for field in schema(contract)]
     assert frame.collect()[0].asDict()["country"] is None
+
+
+def test_rows_by_name_keep_their_values_in_whatever_order_the_columns_are(spark: SparkSession) -> None:
+    row = {"amount": 1, "count": 2}
+    for fields in ("amount long, count long", "count long, amount long"):
+        (stored,) = local_frame(spark, [row], fields).collect()
+        assert stored.asDict() == row
+    for other in ({"amount": 1}, {**row, "more": 3}):
+        with pytest.raises(ValueError, match=r"a row has not the columns of its table: (count|more)"):
+            local_frame(spark, [other], "amount long, count long")

@@ -25,7 +25,7 @@ TABLES = {
     "gold": {"dim_customers", "dim_fx", "fact_orders"},
     "ops": {
         "dq_verdicts", "quarantine", "kafka_orders_dlq", "row_ledger", "job_runs", "maintenance_log",
-        "publications",
+        "publications", "recovery_log", "reconciliations", "watch_findings",
     },
 }  # fmt: skip
 BRONZE_SYSTEM = ("_run_id", "_source", "_landed_at", "_position", "_payload_hash", "ingest_date")
@@ -80,7 +80,8 @@ def test_files_have_one_shape(contract: Contract) -> None:
     ]  # fmt: skip
     order = [
         "name", "description", "logicalType", "physicalType", "required", "primaryKey", "primaryKeyPosition",
-        "partitioned", "partitionKeyPosition", "classification", "logicalTypeOptions", "items", "customProperties",
+        "partitioned", "partitionKeyPosition", "classification", "transformLogic", "transformSourceObjects",
+        "logicalTypeOptions", "items", "customProperties",
     ]  # fmt: skip
     for item in document["schema"][0]["properties"]:
         assert list(item) == [key for key in order if key in item]

@@ -5,6 +5,7 @@ Airflow reads its configuration when it is first imported, so the environment is
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -95,6 +96,12 @@ class Emr:
         self.stack.client("s3").put_object(
             Bucket=self.lake, Key=f"runs/{run_id}/{job}/outcome.json", Body=body
         )
+
+
+@pytest.fixture(autouse=True)
+def _heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Airflow says what it does at INFO; a job that ran in this process before may have asked for less."""
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture(scope="session")

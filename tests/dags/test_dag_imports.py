@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 from tests.dags.conftest import DAGS
 
 EXPECTED = {
+    "backfill_dag.py": {"backfill"},
+    "catalog_and_dq_dag.py": {"catalog_and_dq"},
     "daily_batch_pipeline_dag.py": {"daily_batch_pipeline"},
+    "dq_watchdog_dag.py": {"dq_watchdog"},
+    "recovery_dag.py": {"recovery"},
     "streaming_ingest_dag.py": {"streaming_ingest"},
+    "weekly_housekeeping.py": {"weekly_housekeeping"},
 }
 NOT_ON_A_WORKER = ("pyspark", "delta", "lakehouse", "local", "jobs", "great_expectations", "deltalake")
 

@@ -46,6 +46,7 @@ def _environment(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EMR_LOG_URI", "")
     monkeypatch.setenv("EMR_PYTHON_ARCHIVE", "")
+    monkeypatch.setenv("EMR_GATE_ROLE_ARN", "")
     monkeypatch.setenv("EMR_POLL_SECONDS", "0.2")
     monkeypatch.setenv("LAKEHOUSE_RETRY_SECONDS", "0.5")
     handler = signal.getsignal(signal.SIGTERM)  # Airflow installs its own for the task
@@ -94,6 +95,8 @@ def test_success_is_told_table_by_table(run: Run, emr: Emr, caplog: pytest.LogCa
 
 
 def test_the_job_is_submitted_whole(run: Run, emr: Emr) -> None:
+    from common import spark
+
     ran = run(arguments=["--db", "gold"])
 
     job_run = emr.stack.client("emr-serverless").get_job_run(
@@ -115,7 +118,9 @@ def test_the_job_is_submitted_whole(run: Run, emr: Emr) -> None:
         "--db": "gold",
     }
     overrides = job_run["configurationOverrides"]
-    assert overrides["applicationConfiguration"][0]["properties"]["spark.sql.session.timeZone"] == "UTC"
+    assert overrides["applicationConfiguration"] == spark.application_configuration()
+    for name, value in (("RUN_ID", ran.xcom("job_run")["run_id"]), ("JOB", "job")):
+        assert f"driverEnv.LAKEHOUSE_{name}={value}" in submit["sparkSubmitParameters"]
     log_uri = overrides["monitoringConfiguration"]["s3MonitoringConfiguration"]["logUri"]
     assert ran.xcom("job_run")["logs"].startswith(f"{log_uri}applications/{emr.application}/jobs/")
     assert "{{" not in json.dumps([submit, overrides])
@@ -198,7 +203,7 @@ def test_an_exit_code_that_means_terminal_counts_without_an_outcome(
 
 def test_a_live_job_of_the_same_name_is_adopted(emr: Emr, dag_of: Callable[..., Any]) -> None:
     """A worker died and its job did not: the next try waits for that job and starts no second one."""
-    emr.job("job", "time.sleep(3); say()")
+    emr.job("job", "time.sleep(10); say()")
     dag, at = dag_of(), datetime.now(UTC)
     from airflow.utils.types import DagRunType
 

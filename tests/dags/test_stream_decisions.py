@@ -281,9 +281,10 @@ def test_a_progress_that_makes_no_sense_is_a_value_error(body: bytes) -> None:
 
 
 def test_terminal_exit_codes_are_those_of_the_operator() -> None:
-    from common.emr import LIVE, TERMINAL_EXIT_CODES
+    from common.emr import LIVE
+    from common.exit_codes import TERMINAL
 
     for code, state in itertools.product([0, 1, 2, 10, 11, 20, 137], ["FAILED", "SUCCESS"]):
-        expected = state == "FAILED" and code in TERMINAL_EXIT_CODES
+        expected = state == "FAILED" and code in TERMINAL
         assert run("x", state, details=f"Job failed. ExitCode: {code}. more").died_for_good == expected
     assert set(LIVE) == {state for state in (*LIVE, "CANCELLING", "FAILED") if run("x", state).live}

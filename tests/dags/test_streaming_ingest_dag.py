@@ -28,10 +28,13 @@ BY_HAND = Asked(who="manual__1", by_hand=True)
 JOB = """
 import os, signal, sys, time
 import boto3
+def say(what):
+    boto3.client("s3").put_object(Bucket="{lake}", Key=what + os.environ["LAKEHOUSE_EMR_JOB_RUN_ID"], Body=b"")
 def end(*_):
-    boto3.client("s3").put_object(Bucket="{lake}", Key="ended/" + os.environ["LAKEHOUSE_EMR_JOB_RUN_ID"], Body=b"")
+    say("ended/")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+say("listens/")
 {body}
 """
 
@@ -47,7 +50,13 @@ def _database() -> None:
 def _environment(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in emr.stack.exports.items():
         monkeypatch.setenv(name, value)
-    for name in ("EMR_LOG_URI", "EMR_PYTHON_ARCHIVE", "STREAM_MAX_AGE_MINUTES", "STREAM_MAX_LAG"):
+    for name in (
+        "EMR_LOG_URI",
+        "EMR_PYTHON_ARCHIVE",
+        "EMR_STREAM_ROLE_ARN",
+        "STREAM_MAX_AGE_MINUTES",
+        "STREAM_MAX_LAG",
+    ):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("KAFKA_MODE", "stream")
     monkeypatch.setenv("EMR_POLL_SECONDS", "0.1")
@@ -107,7 +116,7 @@ def new_stream(emr: Emr) -> Stream:
     return Stream(emr.stack.client("emr-serverless"), emr.stack.client("s3"))
 
 
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
+def until(true: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not come"
@@ -121,8 +130,9 @@ def live(stream: Stream) -> list[str]:
 def running(stream: Stream) -> str:
     """The id of the only live run, once its driver handles signals."""
     until(lambda: [run.state for run in stream.see().live] == ["RUNNING"])
-    time.sleep(0.4)
-    return live(stream)[0]
+    (run,) = live(stream)
+    until(lambda: any(stream._objects(f"listens/{run}")))
+    return run
 
 
 def state_of(stream: Stream, run_id: str) -> str:
@@ -220,7 +230,7 @@ def test_two_supervisors_at_once_start_one_run(emr: Emr, ask: Callable[[Asked], 
 
     class Eager(Stream):
         def start(self, token: str, arguments: Any = ()) -> str:
-            gate.wait(timeout=30)
+            gate.wait(timeout=120)
             return super().start(token, arguments)
 
     before = {run.id for run in stream.runs()}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from airflow.exceptions import AirflowFailException
 
 from common import settings, spark
+from tests.support import REPO
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODE_BUCKET", "code")
+    monkeypatch.setenv("LAKE_BUCKET", "lake")
+    monkeypatch.setenv("LAKEHOUSE_CONFIG", "s3://code/config/prod.yaml")
+    monkeypatch.setenv("EMR_APPLICATION_ID", "00app")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("EMR_PYTHON_ARCHIVE", "")
 
 
@@ -38,6 +45,47 @@ def test_both_property_files_reach_the_job() -> None:
     assert "spark.jars" not in properties, "--jars would replace it: it has to travel there"
 
 
+# https://docs.aws.amazon.com/emr/latest/EMR-Serverless-UserGuide/log4j2.html
+FIXED = (
+    "rootLogger.appenderRef.stdout.ref", "appender.console.type", "appender.console.name",
+    "appender.console.target", "appender.console.layout.type", "appender.console.layout.pattern",
+)  # fmt: skip
+
+
+def test_the_declared_logging_reaches_both_jvms_and_python() -> None:
+    defaults, driver, executor = spark.application_configuration()
+    assert defaults == {"classification": "spark-defaults", "properties": spark.spark_properties()}
+    declared = yaml.safe_load((REPO / "emr_configs" / "logging.yaml").read_text())
+    assert driver == {"classification": "spark-driver-log4j2", "properties": declared["jvm"]}
+    assert executor == {"classification": "spark-executor-log4j2", "properties": declared["jvm"]}
+    parameters = spark.submit_parameters((), job="a_job", run_id="r1")
+    for conf in (
+        "spark.emr-serverless.driverEnv.LAKEHOUSE_LOG_LEVELS=root=WARNING,lakehouse=INFO",
+        "spark.emr-serverless.driverEnv.LAKEHOUSE_RUN_ID=r1",
+        "spark.emr-serverless.driverEnv.LAKEHOUSE_JOB=a_job",
+        "spark.executorEnv.LAKEHOUSE_RUN_ID=r1",
+    ):
+        assert f"--conf {conf}" in parameters
+    assert "RUN_ID" not in spark.submit_parameters(), "a job without a run has no empty one"
+
+
+def test_the_declared_logging_is_what_emr_serverless_takes() -> None:
+    properties = spark.logging_declared()["jvm"]
+    assert all(isinstance(value, str) for value in properties.values()), "AWS takes text only"
+    assert not set(properties) & set(FIXED)
+    # A properties file is Latin-1, and whoever writes it may or may not escape a backslash.
+    assert all(value.isascii() and "\\" not in value and "\n" not in value for value in properties.values())
+
+
+def test_too_many_log_properties_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "emr_configs").mkdir()
+    many = {"python": {}, "jvm": {f"logger.x{n}.level": "error" for n in range(101)}}
+    (tmp_path / "emr_configs" / "logging.yaml").write_text(yaml.safe_dump(many))
+    monkeypatch.setattr(spark, "DAGS", tmp_path)
+    with pytest.raises(ValueError, match="101 Log4j properties; EMR Serverless takes at most 100"):
+        spark.logging_declared.__wrapped__()
+
+
 def test_the_library_and_every_jar_travel_with_the_job() -> None:
     words = spark.submit_parameters(("kafka",)).split(" ")
     options = dict(zip(words[::2], words[1::2], strict=True))
@@ -48,6 +96,13 @@ def test_the_library_and_every_jar_travel_with_the_job() -> None:
     kafka = [jar for jar in jars if jar.startswith("s3://code/jars/kafka/")]
     assert len(kafka) == 4
     assert any("spark-sql-kafka-0-10_2.13" in jar for jar in kafka)
+
+
+def test_what_the_configuration_refers_to_is_in_the_environment_of_the_driver() -> None:
+    names = re.findall(r"\$\{([A-Z_]+)\}", (REPO / "config" / "prod.yaml").read_text())
+    parameters = spark.submit_parameters()
+    for name in set(names):
+        assert f"--conf spark.emr-serverless.driverEnv.{name}=" in parameters
 
 
 def test_a_job_without_kafka_has_no_kafka_jar() -> None:
@@ -113,3 +168,38 @@ def test_logs_go_to_the_lake_unless_told_otherwise(monkeypatch: pytest.MonkeyPat
     assert settings.log_uri() == "s3://lake/logs/emr/"
     monkeypatch.setenv("EMR_LOG_URI", "s3://logs/emr")
     assert settings.log_uri() == "s3://logs/emr/"
+
+
+def test_what_the_deployment_says_comes_between_environment_and_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = tmp_path / "deployment.json"
+    deployment.write_text('{"LAKE_BUCKET": "from-deployment", "ALERT_TOPIC_ARN": ""}')
+    monkeypatch.setattr(settings, "DEPLOYMENT", deployment)
+    monkeypatch.setenv("AIRFLOW_VAR_LAKE_BUCKET", "from-variable")
+    monkeypatch.setenv("AIRFLOW_VAR_ALERT_TOPIC_ARN", "from-variable")
+    monkeypatch.setenv("AIRFLOW_VAR_KAFKA_MODE", "stream")
+    for name in ("LAKE_BUCKET", "ALERT_TOPIC_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    assert settings.require("LAKE_BUCKET") == "from-deployment"
+    assert settings.find("ALERT_TOPIC_ARN") is None
+    assert settings.find("KAFKA_MODE") == "stream", "what it does not say is asked of Airflow"
+    monkeypatch.setenv("LAKE_BUCKET", "from-environment")
+    assert settings.require("LAKE_BUCKET") == "from-environment"
+
+
+def test_gates_run_as_their_own_role_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMR_EXECUTION_ROLE_ARN", "batch")
+    monkeypatch.setenv("EMR_GATE_ROLE_ARN", "gate")
+    roles = {
+        job: settings.execution_role(job) for job in ("dq_check_bronze", "dq_check_silver", "silver_to_gold")
+    }
+    assert roles == {"dq_check_bronze": "gate", "dq_check_silver": "gate", "silver_to_gold": "batch"}
+    monkeypatch.setenv("EMR_GATE_ROLE_ARN", "")
+    assert settings.execution_role("dq_check_bronze") == "batch"
+
+
+def test_a_release_in_the_code_bucket_is_named_like_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODE_BUCKET", "code/releases/0123456789abcdef")
+    parameters = spark.submit_parameters()
+    assert "--py-files s3://code/releases/0123456789abcdef/lib/lakehouse.zip" in parameters

@@ -23,9 +23,11 @@ import pytest
 
 from lakehouse import session, store
 from lakehouse.errors import StorageUnsafe
+from lakehouse.session import local_frame
 from tests.support import REPO, Aws, spark_properties, write_properties_file
 
 COMMITS = 10
+MERGES = 3
 CONTROL_ROUNDS = 3
 RENDEZVOUS_SECONDS = 2.0
 TAKEN = "java.nio.file.FileAlreadyExistsException"
@@ -243,6 +245,32 @@ EXPECTED = {("first", 0)} | {(name, number) for name in ("a", "b") for number in
 def test_two_drivers_at_once_keep_every_commit(spark: Any, lake: str, drivers: list[Driver]) -> None:
     append_at_once(drivers, f"{lake}/shared")
     assert rows(spark, f"{lake}/shared") == EXPECTED
+
+
+def both(drivers: list[Driver], uri: str, *commands: str) -> int:
+    """One command each at the same time on a table of ids; returns how often one of them lost a race."""
+    drivers[0].say("merge", uri, "first", 1)
+    drivers[0].hear()
+    for driver, command in zip(drivers, commands, strict=True):
+        driver.say(command, uri, driver.name, MERGES)
+    answers = [driver.hear() for driver in drivers]
+    assert all(answer.startswith("done, ") for answer in answers), answers
+    return sum(int(answer.split()[1]) for answer in answers)
+
+
+@pytest.mark.parametrize("other", ["merge", "optimize"])
+def test_a_merge_against_another_writer_loses_and_doubles_no_row(
+    spark: Any, lake: str, drivers: list[Driver], other: str
+) -> None:
+    uri = f"{lake}/merged"
+    empty = local_frame(spark, [], "id string, driver string")
+    empty.write.format("delta").save(uri)
+    lost = both(drivers, uri, "merge", other)
+    assert lost > 0, "they never met: nothing was shown"
+    found = [row["id"] for row in spark.read.format("delta").load(uri).collect()]
+    names = ("both", "a", "b") if other == "merge" else ("both", "a")
+    expected = {f"{name}-{number}" for name in names for number in range(MERGES)} | {"both-0", "first-0"}
+    assert sorted(found) == sorted(expected)
 
 
 def test_two_drivers_with_deltas_default_store_lose_commits(

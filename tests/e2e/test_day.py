@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from collections.abc import Iterator
 from random import Random
-from threading import Lock
 from typing import Any
 
 import pytest
 
+from lakehouse import contracts, store
+from lakehouse.observe import graph
 from lakehouse.runs import run_time
-from tests.e2e.conftest import AFTER, INGESTION, World, run_id
+from local.days import AFTER, INGESTION, killed_at, run_id
+from tests.e2e.conftest import World
+from tests.observe.support import problems
 from tests.tables import oracle
 from tests.tables.rows import ordered
 
@@ -26,6 +27,16 @@ pytestmark = pytest.mark.timeout(900)
 # Their rows of the warehouse stay in Bronze and are never promoted.
 REFUSED = (run_id(2),)
 GOLD = ("gold.dim_customers", "gold.dim_fx", "gold.fact_orders")
+# What jobs leave beside their tables.
+LEFT = ("runs/", "gold/quality/", "ops/_", "reports/")
+# What the tests before the last one let jobs print.
+said: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _heard(world: World, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    yield
+    said.extend(capfd.readouterr())
 
 
 def gold(world: World) -> dict[str, list[dict[str, Any]]]:
@@ -96,8 +107,18 @@ def assert_gold_is_computed_from_silver(world: World, run: str) -> None:
     assert sorted(facts, key=lambda row: row["order_id"]) == world.rows("gold.fact_orders")
 
 
-def without_publication(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "_publish_id"} for row in rows]
+def test_the_lineage_of_a_day_is_valid_and_leads_from_the_sources_to_gold(world: World) -> None:
+    events = graph.events(world.settings, run_id(1))
+    assert [problem for event in events for problem in problems(dict(event))] == []
+    assert {event["eventType"] for event in events} >= {"START", "RUNNING", "COMPLETE"}
+    found = graph.graph(events)
+    made = {source.dataset for source, target, _ in found.edges if target.dataset == "silver.orders"}
+    assert made == {"bronze.snowflake_orders", "bronze.kafka_orders"}
+    assert {source.layer for source, target, _ in found.edges if target.layer == "bronze"} == {"landing"}
+    assert {target.dataset for _, target, _ in found.edges if target.layer == "gold"} == set(
+        contracts.names("gold")
+    )
+    assert set(found.verdicts.values()) <= {"passed", "warned"}
 
 
 def test_a_second_run_of_the_day_adds_nothing(world: World) -> None:
@@ -158,7 +179,30 @@ def test_a_missing_column_refuses_the_batch_before_anything_is_written(world: Wo
     assert world.table("bronze.snowflake_orders").count() == version
     world.withdraw(bad)
     world.load(world.generate("day3", "--day", "3"))
-    world.day(run_id(3, hour=9))
+
+
+def test_an_uncertified_head_of_silver_is_taken_back_before_the_next_merge(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse.delta.write import merge
+    from lakehouse.flows import promote
+
+    for day in ("4", "5"):
+        world.load(world.generate(f"day{day}", "--day", day))
+    run = run_id(5)
+    assert set(world.ingest(run).values()) == {0}
+    assert world.run("dq_check_bronze", run) == 0
+
+    def merge_and_die(*arguments: Any, **options: Any) -> None:
+        merge(*arguments, **options)
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, "merge", merge_and_die)
+        assert world.run("bronze_to_silver", run) == 1
+    for job in ("bronze_to_silver", "dq_check_silver"):
+        assert world.run(job, run) == 0, world.outcome(job, run).error
+    assert silver_orders(world, refused=REFUSED) == world.rows("silver.orders")
 
 
 def test_a_publication_cut_off_is_completed_by_the_next_run(
@@ -166,12 +210,7 @@ def test_a_publication_cut_off_is_completed_by_the_next_run(
 ) -> None:
     from lakehouse.flows import publish
 
-    world.load(world.generate("day4", "--day", "4"))
-    run = run_id(4)
-    assert world.run("apply_contracts", run) == 0
-    assert set(world.ingest(run).values()) == {0}
-    for job in AFTER[:-1]:
-        assert world.run(job, run) == 0
+    run = run_id(5)
     with monkeypatch.context() as patch:
         patch.setattr(publish, "_mark", lambda *_: (_ for _ in ()).throw(RuntimeError("killed here")))
         assert world.run("silver_to_gold", run) == 1
@@ -184,79 +223,17 @@ def test_a_publication_cut_off_is_completed_by_the_next_run(
     assert {row["_publish_id"] for row in world.rows("gold.fact_orders")} <= published
 
 
-def test_an_uncertified_head_of_silver_is_taken_back_before_the_next_merge(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lakehouse.delta.write import merge
-    from lakehouse.flows import promote
-
-    world.load(world.generate("day5", "--day", "5"))
-    run = run_id(5)
-    assert set(world.ingest(run).values()) == {0}
-    assert world.run("dq_check_bronze", run) == 0
-
-    def merge_and_die(*arguments: Any, **options: Any) -> None:
-        merge(*arguments, **options)
-        raise RuntimeError("killed here")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(promote, "merge", merge_and_die)
-        assert world.run("bronze_to_silver", run) == 1
-    for job in AFTER[1:]:
-        assert world.run(job, run) == 0, world.outcome(job, run).error
-    assert silver_orders(world, refused=REFUSED) == world.rows("silver.orders")
-
-
-class Killed(BaseException):
-    """The process is gone: nothing of it, and nothing that catches exceptions, does anything more."""
-
-
-@contextmanager
-def killed_at(event: int) -> Iterator[None]:
-    """Kill the process at its n-th step outward: before or after a commit, before or after a small object is put."""
-    from lakehouse import store
-    from lakehouse.delta import write
-
-    steps = count()
-    lock = Lock()
-
-    def step() -> None:
-        with lock:
-            if next(steps) >= event:
-                raise Killed
-
-    def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            step()
-            answer = function(*arguments, **options)
-            step()
-            return answer
-
-        return call
-
-    real = write._tagged
-
-    @contextmanager
-    def tagged(*arguments: Any) -> Iterator[Any]:
-        step()
-        with real(*arguments) as commit:
-            yield commit
-        step()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "_tagged", tagged)
-        patch.setattr(store, "put", guarded(store.put))
-        patch.setattr(store, "put_if_absent", guarded(store.put_if_absent))
-        with suppress(Killed):
-            yield
-
-
 def test_jobs_killed_at_random_and_repeated_give_the_same_tables(world: World) -> None:
     world.load(world.generate("day6", "--day", "6"))
     run, chance = run_id(6), Random(20261121)
-    kills = {"snowflake_to_bronze": 3, "dq_check_bronze": 2, "bronze_to_silver": 4, "silver_to_gold": 4}
+    kills = {
+        "snowflake_to_bronze": 1,
+        "kafka_orders_to_bronze": 1,
+        "bronze_to_silver": 2,
+        "silver_to_gold": 2,
+    }
     for job in (*INGESTION, *AFTER):
-        for _ in range(kills.get(job, 1)):
+        for _ in range(kills.get(job, 0)):
             with killed_at(chance.randrange(1, 16)):
                 world.run(job, run)
         assert world.run(job, run) == 0, world.outcome(job, run).error
@@ -272,18 +249,195 @@ def test_jobs_killed_at_random_and_repeated_give_the_same_tables(world: World) -
     published = [row for row in world.rows("ops.publications") if row["run_id"] == run]
     assert len({row["publish_id"] for row in published}) * len(GOLD) == len(published)
 
+    before, orders = world.rows("silver.orders"), ("--table", "silver.orders", "--force")
+    for _ in range(2):
+        with killed_at(chance.randrange(6)):
+            world.run("delta_optimize_vacuum", run, *orders)
+    assert world.run("delta_optimize_vacuum", run, *orders) == 0, world.outcome(
+        "delta_optimize_vacuum", run
+    ).error
+    assert world.rows("silver.orders") == before
 
-def test_tables_that_somebody_restored_are_brought_back(world: World) -> None:
+
+def ask_snowflake(world: World, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    from lakehouse.sources.snowflake import _connection
+
+    with _connection(world.settings) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+def test_orders_that_no_window_brought_are_found_and_brought_back(world: World) -> None:
+    """Loaded with an old load time: every later window begins after it."""
     from lakehouse.delta.write import restore
 
-    before = gold(world), world.rows("silver.orders")
+    orders = len(world.rows("gold.fact_orders"))
+    late = run_id(6, hour=8)
+    assert world.run("reconcile", late) == 0, world.outcome("reconcile", late).error
+    ask_snowflake(
+        world,
+        "INSERT INTO ORDERS (ORDER_ID, EVENT_TS, CUSTOMER_ID, STATUS, AMOUNT, CURRENCY, LOADED_AT) VALUES "
+        "('ORD-LATE', '2026-11-03 10:00:00', NULL, 'PLACED', 10.25, 'EUR', '2026-09-01 00:00:00'), "
+        "('ORD-LATE', '2026-11-04 10:00:00', NULL, 'PAID', 10.25, 'EUR', '2026-09-01 00:00:00')",
+    )
+    world.day(run_id(6, hour=9))
+    assert not world.table("bronze.snowflake_orders").where("order_id = 'ORD-LATE'").count()
+
+    found = run_id(6, hour=12)
+    assert world.run("reconcile", found) == 10
+    failure = world.outcome("reconcile", found).error
+    assert failure is not None
+    assert failure.code == "SOURCE_DIFFERS"
+    assert (
+        failure.hint == "scripts/emr_submit.sh backfill --source snowflake --from 2026-11-03 --to 2026-11-04"
+    )
+    said = {
+        row["day"].isoformat(): row for row in world.rows("ops.reconciliations") if row["run_id"] == found
+    }
+    assert len(said) == 35
+    assert [day for day, row in said.items() if not row["agrees"]] == ["2026-11-03", "2026-11-04"]
+    third = said["2026-11-03"]
+    assert third["source_rows"] - third["lake_rows"] == 1
+    assert str(third["source_amount"] - third["lake_amount"]) == "10.25"
+
+    watermark = certified(world, "bronze.snowflake_orders").watermark
+    run, days = run_id(6, hour=13), ("--source", "snowflake", "--from", "2026-11-03", "--to", "2026-11-04")
+    bronze = world.rows("bronze.snowflake_orders")
+    assert world.run("backfill", run, *days, "--chunk-days", "1", "--dry-run") == 0
+    shown = [note for note in world.outcome("backfill", run).notes if "added" in note]
+    assert [note.partition("bronze.")[2] for note in shown if "2026" in note[:30]] == [
+        "snowflake_orders: 1 rows added, 0 removed, 0 changed, 0 the same, 0 refused"
+    ] * 2
+    assert [note for note in shown if "order_id=ORD-LATE" in note]
+    assert world.rows("bronze.snowflake_orders") == bronze
+
+    with killed_at(8):
+        world.run("backfill", run, *days, "--chunk-days", "1")
+    assert world.run("backfill", run, *days, "--chunk-days", "1") == 0, world.outcome("backfill", run).error
+    brought = world.table("bronze.snowflake_orders").where("order_id = 'ORD-LATE'").collect()
+    assert sorted(row["status"] for row in brought) == ["PAID", "PLACED"]
+    chunks = {row["_run_id"] for row in brought}
+    assert len(chunks) == 2
+    for chunk in chunks:
+        events = graph.events(world.settings, chunk)
+        assert [problem for event in events for problem in problems(dict(event))] == []
+        assert {event["eventType"] for event in events} == {"START", "COMPLETE"}
+        assert {target.dataset for _, target, _ in graph.graph(events).edges} == {"bronze.snowflake_orders"}
+    assert certified(world, "bronze.snowflake_orders").watermark == watermark
+    assert world.run("reconcile", run_id(6, hour=14)) == 0
+
+    # Again, by itself: everything is held already.
+    before = world.rows("bronze.snowflake_orders")
+    again = run_id(6, hour=15)
+    assert world.run("backfill", again, *days) == 0
+    [_, note] = world.outcome("backfill", again).notes
+    assert ", 0 new, " in note
+    assert note.endswith(" 0 refused")
+    assert world.rows("bronze.snowflake_orders") == before
+    # The next day merges what is new, and brings back what somebody took away by hand.
     for table in ("silver.orders", "gold.fact_orders"):
         restore(world.spark, world.settings.table_uri(table), 1, "by hand")
-    assert (gold(world), world.rows("silver.orders")) != before
-    world.day(run_id(6, hour=9))
-    assert world.rows("silver.orders") == before[1]
-    for table, rows in before[0].items():
-        assert without_publication(rows) == without_publication(world.rows(table))
+    assert len(world.rows("gold.fact_orders")) < orders
+    world.day(run_id(6, hour=16))
+    assert silver_orders(world, refused=REFUSED) == world.rows("silver.orders")
+    assert_gold_is_computed_from_silver(world, run_id(6, hour=16))
+    assert "ORD-LATE" in {row["order_id"] for row in world.rows("gold.fact_orders")}
+
+
+def certified(world: World, table: str) -> Any:
+    from lakehouse.delta.read import head
+    from lakehouse.quality import verdicts
+
+    live = head(world.spark, world.settings.table_uri(table))
+    return verdicts.certification(table, verdicts.read_all(world.settings, table), live.table_id)
+
+
+def test_a_backfill_beside_a_run_that_loads_steps_back_or_makes_it_load_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse.flows import backfill
+    from lakehouse.sources import hubspot
+
+    world.load(world.generate("day8", "--day", "8"))
+    daily, beside = run_id(8), run_id(8, hour=7)
+    extract = hubspot.extract
+
+    def extract_beside_a_backfill(*arguments: Any) -> Any:
+        found = extract(*arguments)
+        range_ = ("--source", "hubspot", "--from", "2026-11-01", "--to", "2026-11-08")
+        assert world.run("backfill", run_id(8, hour=5), *range_) == 0
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hubspot, "extract", extract_beside_a_backfill)
+        assert world.run("hubspot_to_bronze", daily) == 0
+    [contacts] = world.outcome("hubspot_to_bronze", daily).tables
+    assert contacts.ledger is not None
+    # What was certified while the source was read is a repeat.
+    assert contacts.ledger.duplicates > 0
+    assert set(world.ingest(daily).values()) == {0}
+    days = ("--source", "snowflake", "--from", "2026-11-07", "--to", "2026-11-08")
+    assert world.run("backfill", beside, *days) == 20
+    failure = world.outcome("backfill", beside).error
+    assert failure is not None
+    assert daily in failure.message
+
+    with monkeypatch.context() as patch:
+        # As if it had begun before the run had loaded: it did not see it.
+        patch.setattr(backfill, "_require_free", lambda *_: None)
+        assert world.run("backfill", beside, *days) == 0
+    assert world.run("dq_check_bronze", daily) == 11
+    failure = world.outcome("dq_check_bronze", daily).error
+    assert failure is not None
+    assert "loaded_alone" in failure.message
+    assert f"repeat the ingest of this run ({daily})" in failure.hint
+    assert world.run("snowflake_to_bronze", daily) == 0
+    for job in AFTER:
+        assert world.run(job, daily) == 0, world.outcome(job, daily).error
+    rows = [
+        (row["order_id"], row["event_ts"], row["_payload_hash"])
+        for row in world.rows("bronze.snowflake_orders")
+        if row["_run_id"] not in REFUSED
+    ]
+    assert len(rows) == len(set(rows))
+
+
+def test_records_that_a_source_purged_or_never_gave_are_found_by_their_ids(world: World) -> None:
+    from local.saas.admin import Admin
+
+    live = [row for row in world.rows("silver.salesforce_accounts") if not row["is_deleted"]]
+    first = run_id(8, hour=8)
+    assert world.run("reconcile", first, "--ids") == 0, world.outcome("reconcile", first).error
+    admin = Admin(world.stack.exports["LOCAL_SALESFORCE_URL"])
+    admin.delete("salesforce", "Account", live[0]["id"], purge=True)
+    admin.upsert(
+        "hubspot", "contacts", {"id": "990001", "email": "late@example.com"}, at="2026-10-02T08:00:00Z"
+    )
+
+    found = run_id(8, hour=9)
+    assert world.run("reconcile", found, "--ids") == 10
+    failure = world.outcome("reconcile", found).error
+    assert failure is not None
+    assert "silver.salesforce_accounts, 2026-11-08: source" in failure.message
+    assert failure.hint == (
+        "scripts/emr_submit.sh backfill --source hubspot --from 2026-10-02 --to 2026-10-02; "
+        "scripts/emr_submit.sh reconcile --ids --mark-gone"
+    )
+    days = ("--source", "hubspot", "--from", "2026-10-02", "--to", "2026-10-02")
+    assert world.run("backfill", run_id(8, hour=10), *days) == 0
+    marked = run_id(8, hour=11)
+    assert world.run("reconcile", marked, "--ids", "--mark-gone") == 0, world.outcome(
+        "reconcile", marked
+    ).error
+    notes = world.outcome("reconcile", marked).notes
+    assert "silver.hubspot_contacts: certified runs wait for bronze_to_silver: compare after it" in notes
+    assert any("1 records that the source has no more" in note for note in notes)
+    world.day(run_id(8, hour=12))
+    [gone] = [row for row in world.rows("silver.salesforce_accounts") if row["id"] == live[0]["id"]]
+    assert gone["is_deleted"]
+    assert gone["name"] == live[0]["name"]
+    assert world.run("reconcile", run_id(8, hour=13), "--ids") == 0
 
 
 def test_the_end_of_the_day_records_every_job(world: World) -> None:
@@ -293,3 +447,51 @@ def test_the_end_of_the_day_records_every_job(world: World) -> None:
     assert recorded == {"apply_contracts", *INGESTION, *AFTER}
     metrics = world.stack.client("cloudwatch").list_metrics(Namespace=world.settings.metrics.namespace)
     assert {"RowsRead", "Seconds"} <= {metric["MetricName"] for metric in metrics["Metrics"]}
+
+
+def secrets(world: World) -> set[str]:
+    """Every value of Secrets Manager that opens something; Kafka's api_key is a name, its api_secret opens."""
+    client = world.stack.client("secretsmanager")
+    found = set()
+    for secret in client.list_secrets()["SecretList"]:
+        fields = json.loads(client.get_secret_value(SecretId=secret["Name"])["SecretString"])
+        found |= {
+            value
+            for name, value in fields.items()
+            if any(part in name for part in ("token", "password", "secret"))
+        }
+    return found
+
+
+def personal(world: World) -> set[str]:
+    """Values by which a person is known: those with an @, a space or many digits cannot be words of ours."""
+    found = set()
+    for contract in contracts.load_all("bronze"):
+        if columns := contract.personal_columns:
+            rows = world.table(contract.name).select(*columns).distinct().collect()
+            values = {value for row in rows for value in row if isinstance(value, str)}
+            found |= {
+                value
+                for value in values
+                if len(value) > 7 and ("@" in value or " " in value or sum(map(str.isdigit, value)) > 6)
+            }
+    return found
+
+
+def test_nothing_that_days_leave_beside_their_tables_has_a_secret_or_a_person_in_it(world: World) -> None:
+    assert world.run("status_page", run_id(1)) == 0, world.outcome("status_page", run_id(1)).error
+    hidden, people = secrets(world), personal(world)
+    assert len(hidden) > 3
+    assert len(people) > 50
+    places = {
+        "what jobs print": "".join(said),
+        "Spark's conf": str(world.spark.sparkContext.getConf().getAll()),
+    }
+    for prefix in LEFT:
+        uris = list(store.keys(f"{world.settings.lake_uri}/{prefix}"))
+        assert uris, prefix
+        bodies = zip(uris, store.get_many(uris), strict=True)
+        places |= {uri: body.decode("utf-8", "replace") for uri, body in bodies}
+    everything = "\n".join(places.values())
+    told = {canary for canary in hidden | people if canary in everything}
+    assert {where for where, text in places.items() if any(canary in text for canary in told)} == set()

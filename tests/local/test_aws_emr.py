@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
+import tarfile
 import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 
 from local.jars import SetupIncomplete, java_tool
 from tests.local.aws_server import Server, bucket, without_java
-from tests.support import Aws
+from tests.support import REPO, Aws
 
 ROLE = "arn:aws:iam::123456789012:role/job"
 FINAL = ("SUCCESS", "FAILED", "CANCELLED")
@@ -60,7 +64,7 @@ class Emr:
         ]
         return found
 
-    def wait(self, run: str, *states: str, seconds: float = 90) -> dict[str, Any]:
+    def wait(self, run: str, *states: str, seconds: float = 300) -> dict[str, Any]:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = self.get(run)
@@ -233,6 +237,25 @@ def test_confs_files_and_environment_reach_the_driver(emr: Emr) -> None:
     assert f"ENV r1 {emr.aws.endpoint} 1" in text
 
 
+def test_an_archive_is_unpacked_where_its_interpreter_is_named_and_finds_pyspark_alone(emr: Emr) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        launcher = tarfile.TarInfo("bin/python")
+        launcher.size = 9
+        archive.addfile(launcher, io.BytesIO(b"launcher\n"))
+    emr.s3.put_object(Bucket="code", Key="python/p.tar.gz", Body=packed.getvalue())
+    body = """
+import os
+python = os.environ["PYSPARK_PYTHON"]
+print(python, open(python).read().strip(), *sorted(os.listdir(os.environ["PYTHONPATH"])))
+"""
+    python = "spark.emr-serverless.driverEnv.PYSPARK_PYTHON=./environment/bin/python"
+    archive_of = "spark.archives=s3://code/python/p.tar.gz#environment"
+    run = emr.start(body, parameters=f"--conf {archive_of} --conf {python}", configurationOverrides=LOGS)
+    assert emr.wait(run)["state"] == "SUCCESS"
+    assert emr.output(run).split() == ["./environment/bin/python", "launcher", "py4j", "pyspark"]
+
+
 @pytest.mark.parametrize(
     "parameters",
     ["--master yarn", "--conf nonsense", "stray", "--jars"],
@@ -270,7 +293,7 @@ time.sleep(600)
 
 
 def gone(pid: int) -> bool:
-    for _ in range(100):
+    for _ in range(1200):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -285,7 +308,7 @@ def gone(pid: int) -> bool:
 
 
 def started_child(path: Path) -> int:
-    for _ in range(400):
+    for _ in range(2400):
         if path.exists() and path.read_text():
             return int(path.read_text())
         time.sleep(0.05)
@@ -418,6 +441,10 @@ import sys
 from pyspark.sql import SparkSession
 import helper
 spark = SparkSession.builder.getOrCreate()
+log = spark._jvm.org.apache.logging.log4j.LogManager.getLogger("io.a.library")
+log.warn("[CAST_INVALID_INPUT] The value 'Jane Roe' for \\"jane@example.com\\"\\n - name : Jane Roe")
+log.error("lost", spark._jvm.java.lang.RuntimeException("of jane@example.com"))
+log.info("not told")
 total = spark.range(100).selectExpr("sum(id) as n").first()["n"]
 print("total", total, helper.NAME, spark.conf.get("spark.x"), spark.sparkContext.master)
 if len(sys.argv) > 1:
@@ -435,14 +462,29 @@ def test_a_job_is_a_real_spark_submit(aws: Aws) -> None:
     with zipfile.ZipFile(library, "w") as archive:
         archive.writestr("helper.py", "NAME = 'from the zip'\n")
     emr.s3.put_object(Bucket="code", Key="lib/helper.zip", Body=library.getvalue())
-    parameters = "--py-files s3://code/lib/helper.zip --conf spark.x=1"
+    parameters = (
+        "--py-files s3://code/lib/helper.zip --conf spark.x=1 "
+        "--conf spark.emr-serverless.driverEnv.LAKEHOUSE_RUN_ID=r1 "
+        "--conf spark.emr-serverless.driverEnv.LAKEHOUSE_JOB=a_job"
+    )
+    declared = yaml.safe_load((REPO / "emr_configs" / "logging.yaml").read_text())["jvm"]
+    overrides = LOGS | {
+        "applicationConfiguration": [{"classification": "spark-driver-log4j2", "properties": declared}]
+    }
     runs = [
-        emr.start(SPARK_JOB, *arguments, parameters=parameters, configurationOverrides=LOGS)
+        emr.start(SPARK_JOB, *arguments, parameters=parameters, configurationOverrides=overrides)
         for arguments in ([], ["fail"])
     ]
     good, bad = (emr.wait(run, seconds=300) for run in runs)
     assert good["state"] == "SUCCESS", emr.output(runs[0], "stderr")
     assert "total 4950 from the zip 1 local[2]" in emr.output(runs[0])
+    told = [line for line in emr.output(runs[0], "stderr").splitlines() if "io.a.library" in line]
+    warned, lost = map(json.loads, told)
+    assert (warned["level"], warned["run_id"], warned["job"]) == ("WARN", "r1", "a_job")
+    assert datetime.fromisoformat(warned["ts"]).tzinfo is UTC
+    assert warned["message"] == "[CAST_INVALID_INPUT] The value '...' for \"...@...\"\n - name : ..."
+    assert "RuntimeException: of ...@..." in lost["message"]
+    assert "\n\tat " in lost["message"], "the stack trace is in the line"
     assert good["totalExecutionDurationSeconds"] > 0
     assert good["billedResourceUtilization"]["vCPUHour"] > 0
     assert bad["state"] == "FAILED"

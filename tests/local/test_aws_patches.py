@@ -81,3 +81,58 @@ def test_a_budget_has_tags_subscribers_and_updates(aws: Aws) -> None:
     )
     limit = budgets.describe_budget(AccountId=ACCOUNT, BudgetName="monthly")["Budget"]["BudgetLimit"]
     assert float(limit["Amount"]) == 7
+
+
+def test_a_service_remembers_what_it_was_given(aws: Aws) -> None:
+    ecs = aws.client("ecs")
+    ecs.create_cluster(clusterName="services")
+    ecs.register_task_definition(
+        family="app", containerDefinitions=[{"name": "app", "image": "app:1", "memory": 128}]
+    )
+    ecs.create_service(
+        cluster="services",
+        serviceName="app",
+        taskDefinition="app",
+        desiredCount=0,
+        enableECSManagedTags=True,
+        healthCheckGracePeriodSeconds=60,
+    )
+
+    def settings() -> tuple[bool, int, str]:
+        (one,) = ecs.describe_services(cluster="services", services=["app"])["services"]
+        return (
+            one["enableECSManagedTags"],
+            one["healthCheckGracePeriodSeconds"],
+            one["availabilityZoneRebalancing"],
+        )
+
+    assert settings() == (True, 60, "DISABLED")
+    ecs.update_service(cluster="services", service="app", healthCheckGracePeriodSeconds=90)
+    assert settings() == (True, 90, "DISABLED")
+
+
+def test_a_function_remembers_where_its_dead_letters_go(aws: Aws) -> None:
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    role = aws.client("iam").create_role(
+        RoleName="runner",
+        AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+    )["Role"]["Arn"]
+    functions = aws.client("lambda")
+    first, second = (
+        {"TargetArn": f"arn:aws:sns:eu-central-1:{ACCOUNT}:{name}"} for name in ("alerts", "others")
+    )
+    functions.create_function(
+        FunctionName="runner",
+        Role=role,
+        Runtime="python3.12",
+        Handler="handler.handler",
+        Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
+        DeadLetterConfig=first,
+    )
+    assert functions.get_function(FunctionName="runner")["Configuration"]["DeadLetterConfig"] == first
+    functions.update_function_configuration(FunctionName="runner", DeadLetterConfig=second)
+    assert functions.get_function_configuration(FunctionName="runner")["DeadLetterConfig"] == second

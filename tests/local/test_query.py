@@ -71,3 +71,39 @@ def test_what_athena_refuses_is_one_line(
     told = capsys.readouterr().err
     assert told.strip()
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("arguments", [(), ("SELECT 1", "--name", "gold_tables")], ids=["nothing", "both"])
+def test_a_statement_or_a_name_is_asked_for(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ask(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    assert "expected a statement or --name" in capsys.readouterr().err
+
+
+def test_a_misspelt_name_is_told_what_comes_near(
+    running: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(monkeypatch, "--name", "cost_by_jobs") == 1
+    assert "there is no query cost_by_jobs" in (told := capsys.readouterr().err)
+    assert "cost_by_job," in told
+
+
+def test_the_names_are_listed_by_section(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(monkeypatch, "--name", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Exploration"
+    assert sum(line.startswith("  ") for line in lines) == 21
+
+
+def test_a_named_query_fails_in_athenas_words_where_its_tables_are_not_there(
+    running: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(monkeypatch, "--name", "orders_by_status") == 1
+    assert capsys.readouterr().err == (
+        "TABLE_NOT_FOUND: line 2:6: Table 'awsdatacatalog.lakehouse_gold.fact_orders' does not exist\n"
+    )

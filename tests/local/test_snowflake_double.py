@@ -69,8 +69,8 @@ class Double:
             host="127.0.0.1",
             port=self.port,
             protocol="http",
-            login_timeout=20,
-            network_timeout=20,
+            login_timeout=60,
+            network_timeout=60,
             session_parameters={"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
         )
 

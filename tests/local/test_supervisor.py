@@ -36,7 +36,7 @@ def spec(code: str, ready: Callable[[], bool] = lambda: True, name: str = "svc")
 def test_a_service_runs_in_a_session_of_its_own_with_its_log(supervisor: Supervisor) -> None:
     started = supervisor.start(spec(f"print('here I am', flush=True); {SLEEP}"), REPO)
     assert os.getsid(started.pid) == started.pid
-    supervisor.wait_ready(spec(SLEEP, lambda: "here I am" in started.log.read_text()), timeout=20)
+    supervisor.wait_ready(spec(SLEEP, lambda: "here I am" in started.log.read_text()), timeout=120)
     running = supervisor.running("svc")
     assert running is not None
     assert running.pid == started.pid
@@ -86,7 +86,7 @@ def test_a_service_that_dies_shows_the_end_of_its_log(supervisor: Supervisor) ->
     dying = spec("raise SystemExit('port 4566 is on fire')", ready=lambda: False)
     supervisor.start(dying, REPO)
     with pytest.raises(ServiceError) as error:
-        supervisor.wait_ready(dying, timeout=20)
+        supervisor.wait_ready(dying, timeout=120)
     assert "ended while starting" in str(error.value)
     assert "port 4566 is on fire" in str(error.value)
     assert "python -m local up" in str(error.value)

@@ -29,6 +29,7 @@ from lakehouse.observe.outcome import Failure, LedgerCounts, Outcome, TableOutco
 from lakehouse.quality import quarantine, rules, verdicts
 from lakehouse.quality.verdicts import Verdict
 from lakehouse.runs import new_run_id
+from lakehouse.session import local_frame
 from tests.quality.support import NOON, make_settings
 
 FX = "bronze.fx_rates"
@@ -54,6 +55,7 @@ class Lake:
 
     def __init__(self, spark: SparkSession, uri: str, tables: Sequence[str]) -> None:
         self.spark, self.settings = spark, make_settings(uri)
+        self.now = NOON
         apply_contracts(
             spark,
             self.settings,
@@ -119,9 +121,11 @@ class Lake:
             ),
         )
 
-    def gate(self, run: str, table: str = FX, at: int = 0) -> list[Verdict]:
+    def gate(self, run: str, table: str = FX) -> list[Verdict]:
+        """Judge the run, a minute after what was judged before: the order of verdicts is that of their times."""
         layer: Any = table.split(".")[0]
-        return gate.gate(self.spark, self.settings, layer, run, [table], NOON + timedelta(minutes=at))
+        self.now += timedelta(minutes=1)
+        return gate.gate(self.spark, self.settings, layer, run, [table], self.now)
 
     def certification(self, table: str = FX) -> verdicts.Certification:
         live = head(self.spark, self.settings.table_uri(table))
@@ -175,7 +179,7 @@ def test_a_clean_run_is_certified_and_a_poisoned_one_is_not(spark: SparkSession,
     assert all(store.get(row["uri"]) for row in rows)
 
     # Judging the good run again changes nothing that it certifies.
-    fx.gate(good, at=5)
+    fx.gate(good)
     assert fx.certification().run_ids == {good}
 
 
@@ -187,7 +191,7 @@ def test_quarantine_holds_a_refused_row_once(spark: SparkSession, lake: str) -> 
     assert (row["status"], row["run_id"], row["table_name"], row["record_key"]) == ("open", run, FX, None)
     assert [reason.split(":")[0] for reason in row["reasons"]] == ["ccy_not_null", "ccy_per_eur_parses"]
     assert '"ccy_per_eur":"x"' in row["payload"]
-    again = spark.createDataFrame([row], manifest_rows.schema)
+    again = local_frame(spark, [row], manifest_rows.schema)
     from lakehouse.quality.insert import insert_new
 
     insert_new(again, fx.settings.table_uri("ops.quarantine"), ("event_id",), "again")
@@ -256,7 +260,7 @@ def test_the_tripwire_finds_what_slipped_through(spark: SparkSession, lake: str)
     )
     extra = spoilt.where("as_of_date = DATE'2000-02-01'").withColumn("ccy", F.lit("GBP"))
     replace_run(
-        spark.createDataFrame(spoilt.unionByName(extra).collect(), spoilt.schema),
+        local_frame(spark, spoilt.unionByName(extra).collect(), spoilt.schema),
         uri,
         run,
         NOON.date(),
@@ -334,7 +338,7 @@ class Silver(Lake):
         types = schema(contracts.load(CONTACTS))
         data = [tuple((good | row).get(field.name) for field in types) for row in rows]
         uri = self.settings.table_uri(CONTACTS)
-        commit = overwrite(self.spark.createDataFrame(data, types), uri, "promotion")
+        commit = overwrite(local_frame(self.spark, data, types), uri, "promotion")
         run = new_run_id(NOON)
         promotion = Promotion(
             table=CONTACTS,

@@ -20,6 +20,7 @@ from lakehouse.contracts.spark import schema
 from lakehouse.quality import gx, metrics
 from lakehouse.quality.metrics import Counts, RunFacts
 from lakehouse.quality.verdicts import RuleResult, outcome_of
+from lakehouse.session import local_frame
 from tests.quality.support import NOON
 
 RATES = contracts.load("bronze.fx_rates")
@@ -205,7 +206,8 @@ def shipments(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
         "_run_id": "r",
     }
     types = schema(SHIPMENTS)
-    return spark.createDataFrame(
+    return local_frame(
+        spark,
         [tuple((good | row).get(field.name) for field in types) for row in rows],
         ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in types),
     )
@@ -220,7 +222,7 @@ def test_one_pass_counts_everything(spark: SparkSession) -> None:
         {"id": None, "status": None},
         {"id": None},
     ]
-    orders = spark.createDataFrame([("o",), ("o",), (None,)], "order_id string")
+    orders = local_frame(spark, [("o",), ("o",), (None,)], "order_id string")
     found = metrics.measure(shipments(spark, rows), SHIPMENTS, {"silver.orders": orders}.__getitem__)
     assert found.rows == 6
     assert {name: count for name, count in found.broken.items() if count} == {
@@ -249,7 +251,8 @@ def test_rows_that_had_to_be_refused_are_found_again(spark: SparkSession) -> Non
         {"ccy": "CHF", "publication": "weekly"},
     ]
     names = ["as_of_date", "ccy", "ccy_per_eur", "publication"]
-    frame = spark.createDataFrame(
+    frame = local_frame(
+        spark,
         [tuple((good | row)[name] for name in names) for row in changes],
         "as_of_date date, ccy string, ccy_per_eur decimal(20,12), publication string",
     ).withColumns({name: F.lit("x") for name in RATES.column_names if name not in names})
@@ -260,7 +263,7 @@ def test_rows_that_had_to_be_refused_are_found_again(spark: SparkSession) -> Non
 
 def test_keys_that_share_a_hash_are_told_apart(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_hash", lambda columns: F.lit(1).cast("bigint"))
-    orders = spark.createDataFrame([("o",)], "order_id string")
+    orders = local_frame(spark, [("o",)], "order_id string")
     found = metrics.measure(shipments(spark, [{"id": "1"}, {"id": "2"}]), SHIPMENTS, lambda _: orders)
     assert found.surplus == {("id",): 0}
 
@@ -285,7 +288,7 @@ def test_the_gate_and_the_native_suite_agree(spark: SparkSession, seed: int) -> 
         for index in range(generator.randint(0, 8))
     ]
     frame = shipments(spark, rows)
-    orders = spark.createDataFrame([("o",)], "order_id string")
+    orders = local_frame(spark, [("o",)], "order_id string")
     counts = metrics.measure(frame, SHIPMENTS, lambda _: orders)
     ours = gx.decide(SHIPMENTS, metrics.silver(SHIPMENTS, counts, NOON, None))
     theirs = gx.audit(frame, SHIPMENTS, NOON + timedelta(days=1))

@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.quality.parse import parser
+from lakehouse.session import local_frame
 
 
 class Case(NamedTuple):
@@ -208,7 +209,7 @@ CASES = [
 def parsed(spark: SparkSession) -> dict[Case, str | None]:
     kinds = sorted({(case.type, case.timezone) for case in CASES}, key=str)
     rows = [(index, kinds.index((case.type, case.timezone)), case.text) for index, case in enumerate(CASES)]
-    frame = spark.createDataFrame(rows, "i int, kind int, text string").repartition(1)
+    frame = local_frame(spark, rows, "i int, kind int, text string").repartition(1)
     values = [parser(dtype, F.col("text"), zone).value.cast("string") for dtype, zone in kinds]
     # Every parser sees every text: none may fail on what is meant for another.
     found = frame.select("i", F.array(*values)[F.col("kind")].alias("value")).collect()

@@ -17,6 +17,7 @@ from lakehouse.contracts import Contract, RowRule
 from lakehouse.errors import ContractViolation
 from lakehouse.landing import Manifest
 from lakehouse.quality import rules
+from lakehouse.session import local_frame
 from tests.quality.support import NOON
 
 TEXT = {"int": "7", "bigint": "7", "boolean": "true", "date": "2026-01-02"}
@@ -63,7 +64,7 @@ def landed(spark: SparkSession, contract: Contract, rows: list[Mapping[str, str 
     data = [
         (fields, json.dumps(fields), f"{index:03d}", *record.values()) for index, fields in enumerate(rows)
     ]
-    return spark.createDataFrame(data, schema).withColumns(
+    return local_frame(spark, data, schema).withColumns(
         {
             "_run_id": F.lit("run"),
             "_source": F.lit("source"),
@@ -98,6 +99,27 @@ def breaking_fields(contract: Contract, rule: RowRule) -> dict[str, str | None]:
         return {column.source_field: "x" * ((column.max_length or 0) + 1)}
     changed = BREAKING[rule.name]
     return {contract.column(name).source_field or name: text for name, text in changed.items()}
+
+
+def test_why_a_record_is_malformed_quotes_nothing_of_it(spark: SparkSession) -> None:
+    contract = contracts.load("bronze.vendor_shipments")
+    said = {
+        "12 cells, expected 10": "12 cells, expected 10",
+        # As landings of earlier releases have it.
+        "12 cells, expected 10; surplus: 'Jane Roe', 'jane@example.com'": "12 cells, expected 10",
+        "3 cells, expected 10; bytes that are not UTF-8": "3 cells, expected 10; bytes that are not UTF-8",
+        "the value has more than 1000 bytes": "the value has more than 1000 bytes",
+        "Jane Roe": "J***",
+        "3 cells, expected 10; Jane Roe": "3***",
+    }
+    rows: list[Mapping[str, str | None] | None] = [{"_malformed": why, "_surplus": "'Jane'"} for why in said]
+    split = rules.split(landed(spark, contract, rows), contract).orderBy("_position").collect()
+    assert [row["_reasons"] for row in split] == [
+        [f"malformed: {shown}; expected: one object of named fields"] for shown in said.values()
+    ]
+    shown = landed(spark, contract, rows).select(rules.show_fields(F.col("fields"), contract).alias("fields"))
+    assert [row["fields"]["_malformed"] for row in shown.collect()] == list(said.values())
+    assert {row["fields"]["_surplus"] for row in shown.collect()} == {"'***"}
 
 
 @pytest.mark.parametrize("contract", BRONZE, ids=lambda contract: contract.table)

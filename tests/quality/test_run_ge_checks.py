@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -18,20 +17,17 @@ from lakehouse.contracts.spark import schema
 from lakehouse.delta.write import overwrite
 from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.quality import verdicts
+from lakehouse.session import local_frame
 from tests.quality.support import NOON, make_settings
-from tests.support import REPO
+from tests.quality.test_gate import FX, Lake, quotes, refused
+from tests.support import load_script
 
 RATES = "silver.fx_rates"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_ge_checks", REPO / "scripts" / "run_ge_checks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("run_ge_checks")
 
 
 @pytest.fixture
@@ -50,7 +46,7 @@ def write_rates(spark: SparkSession, lake: str, *rates: tuple[str, str]) -> None
         (date(2026, 1, 2), ccy, Decimal(rate), Decimal("1.1"), Decimal(1), "daily", NOON, 1, "", "h", "r")
         for ccy, rate in rates
     ]
-    overwrite(spark.createDataFrame(rows, schema(contract)), settings.table_uri(RATES), "test")
+    overwrite(local_frame(spark, rows, schema(contract)), settings.table_uri(RATES), "test")
 
 
 def test_it_prints_every_rule_and_what_is_broken(
@@ -72,6 +68,22 @@ def test_it_prints_every_rule_and_what_is_broken(
     script.main([*base, RATES])
     assert "ccy=GBP, rows=2" in capsys.readouterr().out
     assert verdicts.read_all(make_settings(lake), RATES) == []
+
+
+def test_of_bronze_it_shows_the_run_that_was_judged_last(
+    spark: SparkSession, lake: str, config: str, script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fx = Lake(spark, lake, [FX])
+    arguments = ["--config", config, "--layer", "bronze", "--table", "fx_rates"]
+    fx.gate(fx.ingest(quotes(20)))
+    assert script.main(arguments) == 0
+    capsys.readouterr()
+    bad = fx.ingest(quotes(9) + quotes(11, ccy_per_eur="-1"), hours=24)
+    refused(fx, bad)
+    assert script.main(arguments) == 11
+    shown = capsys.readouterr().out
+    assert f"run {bad}" in shown
+    assert "rate_positive" in shown
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,21 @@ def test_recertifying_takes_a_refused_run_in() -> None:
     known.require("r2")
 
 
+def test_an_erasure_moves_the_version_and_says_nothing_new_of_runs() -> None:
+    before = (verdict(1), failed(2))
+    erased = verdict(
+        3, run="recovery", action="erase", certified_runs=before[0].certified_runs, version=9, rows=4
+    )
+    known, then = certified(*before, erased), certified(*before)
+    assert known.version == 9
+    assert (known.run_ids, known.watermark, known.states, known.latest) == (
+        then.run_ids,
+        then.watermark,
+        then.states,
+        then.latest,
+    )
+
+
 def test_verdicts_of_a_table_since_made_anew_do_not_count() -> None:
     known = certified(verdict(1, table_id="old"), verdict(2))
     assert known.run_ids == {"r2"}
@@ -202,3 +217,55 @@ def test_a_verdict_is_never_replaced(lake: str) -> None:
     with pytest.raises(TransientError):
         verdicts.write(settings, failed(1))
     assert verdicts.read_all(settings, "bronze.x") == [verdict(1)]
+
+
+def windowed(*windows: tuple[int | None, int]) -> list[Verdict]:
+    """Passing verdicts of runs with these windows, in days since the start; None begins at the beginning."""
+    return [
+        verdict(
+            n,
+            certified_runs=(
+                CertifiedRun(
+                    run_id=f"r{n}",
+                    window_from=None if start is None else START + timedelta(days=start),
+                    window_to=START + timedelta(days=end),
+                ),
+            ),
+        )
+        for n, (start, end) in enumerate(windows, 1)
+    ]
+
+
+def discarded(at: int, *runs: str) -> Verdict:
+    gone = tuple(CertifiedRun(run_id=run) for run in runs)
+    return verdict(at, run="recovery", action="discard", certified_runs=gone)
+
+
+@pytest.mark.parametrize(
+    ("gone", "day"),
+    [((), 30), (("r3",), 20), (("r2",), 10), (("r1",), None), (("r2", "r3"), 10), (("r1", "r2", "r3"), None)],
+    ids=["none", "the last", "one in the middle", "the first", "two", "all"],
+)
+def test_the_watermark_goes_back_to_where_a_discarded_window_began(
+    gone: tuple[str, ...], day: int | None
+) -> None:
+    known = certified(*windowed((None, 10), (9, 20), (19, 30)), *([discarded(9, *gone)] if gone else []))
+    assert known.watermark == (None if day is None else START + timedelta(days=day))
+
+
+def test_a_run_that_closes_the_gap_sets_the_watermark_again() -> None:
+    first, second, third, again = windowed((None, 10), (10, 20), (20, 30), (10, 31))
+    gone = discarded(4, "r2")
+    assert certified(first, second, third, gone).watermark == START + timedelta(days=10)
+    later = again.model_copy(update={"created_at": START + timedelta(hours=5)})
+    assert certified(first, second, third, gone, later).watermark == START + timedelta(days=31)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(0, 3))
+def test_windows_that_follow_each_other_reach_to_the_newest_end(steps: list[int], overlap: int) -> None:
+    windows: list[tuple[int | None, int]] = []
+    end = 0
+    for step in steps:
+        windows.append((max(end - overlap, 0) if windows else None, end + step))
+        end += step
+    assert certified(*windowed(*windows)).watermark == START + timedelta(days=end)

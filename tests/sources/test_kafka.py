@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -15,28 +14,10 @@ from lakehouse.errors import CredentialsError, SourceError, SourceUnavailable
 from lakehouse.landing import Manifest
 from lakehouse.sources import kafka
 from lakehouse.sources.watermark import Watermark
-from local import kafka as broker_process
 from local.kafka import API_KEY, API_SECRET, client_options, create_topic
-from local.supervisor import Supervisor, base_environment
 from tests.sources.support import NOW, Setup, a_run
-from tests.support import REPO, free_port
 
 _topics = (f"orders-{n}" for n in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    state = tmp_path_factory.mktemp("kafka")
-    spec = broker_process.spec(
-        state, {"kafka": free_port(), "kafka_controller": free_port()}, base_environment()
-    )
-    supervisor = Supervisor(state)
-    supervisor.start(spec, REPO)
-    try:
-        supervisor.wait_ready(spec)
-        yield spec.exports["LOCAL_KAFKA_BOOTSTRAP"]
-    finally:
-        supervisor.stop(spec.name)
 
 
 class Topic:
@@ -150,10 +131,10 @@ def test_new_partitions_are_read_from_their_beginning(topic: Topic) -> None:
     from confluent_kafka.admin import NewPartitions
 
     first = topic.extract()
-    topic.admin.create_partitions([NewPartitions(topic.name, 4)])[topic.name].result(10)
-    end = time.monotonic() + 10
+    topic.admin.create_partitions([NewPartitions(topic.name, 4)])[topic.name].result(60)
+    end = time.monotonic() + 60
     # The broker tells of them a moment after it has made them.
-    while len(topic.admin.list_topics(topic.name, 5).topics[topic.name].partitions) < 4:
+    while len(topic.admin.list_topics(topic.name, 60).topics[topic.name].partitions) < 4:
         assert time.monotonic() < end
         time.sleep(0.05)
     topic.produce(p3=2)
@@ -189,7 +170,7 @@ def test_records_that_expired_after_they_were_read_are_none(topic: Topic) -> Non
 def test_a_topic_made_anew_is_an_error(topic: Topic) -> None:
     topic.produce(p0=5, p1=5)
     first = topic.extract()
-    topic.admin.delete_topics([topic.name])[topic.name].result(10)
+    topic.admin.delete_topics([topic.name])[topic.name].result(60)
     while not create_topic(topic.bootstrap, topic.name, 1):
         pass
 

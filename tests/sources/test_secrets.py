@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from lakehouse.errors import CredentialsError, SourceUnavailable
-from lakehouse.sources.secrets import read_secret
+from lakehouse.secrets import read_secret
 from tests.sources.support import NOBODY, Setup
 
 VALUE = "very-secret-value"

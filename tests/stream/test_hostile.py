@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.flows.landed import json_fields
 from lakehouse.quality import dlq
+from lakehouse.session import local_frame
 from tests.stream.support import Topic, an_event, encoded
 
 LIMIT = 200_000
@@ -172,7 +173,7 @@ def spark_alone(spark: SparkSession) -> SparkSession:
 @given(values=st.lists(_mutated() | _rendered | st.binary(max_size=20), min_size=60, max_size=120))
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_exactly_json_objects_are_taken(spark_alone: SparkSession, values: list[bytes]) -> None:
-    frame = spark_alone.createDataFrame(list(enumerate(values)), "n int, value binary")
+    frame = local_frame(spark_alone, list(enumerate(values)), "n int, value binary")
     rows = frame.select("n", json_fields(F.col("value"), LIMIT).alias("fields")).collect()
     for row in rows:
         expected = _fields(values[row["n"]])

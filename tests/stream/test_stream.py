@@ -209,6 +209,29 @@ def test_a_crash_between_the_writes_loses_and_doubles_nothing(topic: Topic, lost
     topic.require_exactly(84, 36) if lost else topic.require_exactly(60, 30)
 
 
+def test_killed_while_the_first_offsets_were_written_it_starts_again(topic: Topic) -> None:
+    topic.produce(mixed(30, 3))
+    store.put(
+        f"{topic.settings.kafka_checkpoint_uri}/offsets/.0.6f7e2c58-41d0-4a8e-9c06-0d3b5a1e7f42.tmp", b"v1\n"
+    )
+
+    topic.catch_up()
+
+    topic.require_exactly(27, 3)
+
+
+def test_a_checkpoint_that_lost_its_offsets_is_refused(topic: Topic) -> None:
+    topic.produce(mixed(30, 3))
+    topic.catch_up()
+    for uri in store.keys(f"{topic.settings.kafka_checkpoint_uri}/offsets/"):
+        store.delete(uri)
+    topic.produce(mixed(30, 3))
+
+    with pytest.raises(StreamRefused, match="older than the tables"):
+        topic.catch_up()
+    topic.require_exactly(27, 3)
+
+
 def test_a_crash_before_the_marks_loses_and_doubles_nothing(topic: Topic) -> None:
     """Twice with a lost checkpoint: another query, whose batches are cut anew and numbered from zero."""
     topic.produce(mixed(90, 30))

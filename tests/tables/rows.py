@@ -15,6 +15,7 @@ from pyspark.sql.types import StructField, StructType, TimestampType
 
 from lakehouse import contracts
 from lakehouse.contracts.spark import schema
+from lakehouse.session import local_frame
 
 Row = dict[str, Any]
 
@@ -84,8 +85,8 @@ def complete(table: str, row: Row) -> Row:
 def frame(spark: SparkSession, table: str, rows: Iterable[Row]) -> DataFrame:
     """A DataFrame of the contract's types; missing columns are filled as `complete` says."""
     fields = nullable(table)
-    return spark.createDataFrame(
-        [tuple(complete(table, row)[field.name] for field in fields) for row in rows], fields
+    return local_frame(
+        spark, [tuple(complete(table, row)[field.name] for field in fields) for row in rows], fields
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lakehouse.contracts.lineage import Source, origins
 from lakehouse.contracts.model import LAYERS, Column, Contract, RowRule, SetRule
 
 _HEADER = """# Data dictionary
 
-Generated from `schema_definitions/` by `python scripts/data_dictionary.py`; edit the contracts, not this page.
+Generated from `schema_definitions/` by `make docs`; edit the contracts, not this page.
 
 Personal columns are masked in samples and logs. Times are UTC. A row rule is broken where its condition is FALSE;
-NULL breaks only the *not null* of required columns. Shares are of the rows that a run reads.
+NULL breaks only the *not null* of required columns. Shares are of the rows that a run reads. *made of* names the
+columns that a value comes from, not those that only join or filter rows; *source* is the field as the source names it.
 """
 
 
@@ -68,7 +70,11 @@ def _storage(contract: Contract) -> list[str]:
 
 def _columns(contract: Contract) -> list[str]:
     has_source = any(column.source_field for column in contract.columns)
-    head = ["column", "type", "null", "class", "description", *(["source"] if has_source else [])]
+    has_lineage = any(column.derived_from for column in contract.columns)
+    more = ["source"] if has_source else ["made of"] if has_lineage else []
+    if contract.layer == "gold":
+        more.append("in Bronze")
+    head = ["column", "type", "null", "class", "description", *more]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for column in contract.columns:
         cells = [
@@ -78,8 +84,18 @@ def _columns(contract: Contract) -> list[str]:
             f"**{column.classification}**" if column.is_personal else column.classification,
             _cell(column.description),
         ]
-        lines.append(f"| {' | '.join([*cells, *([_source(column)] if has_source else [])])} |")
+        if has_source:
+            cells.append(_source(column))
+        elif has_lineage:
+            cells.append(_sources(column.derived_from) or _cell(column.derivation or ""))
+        if contract.layer == "gold":
+            cells.append(_sources(origins(contract.name, column.name)))
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _sources(sources: Iterable[Source]) -> str:
+    return ", ".join(_code(f"{table}.{column}") for table, column in sources)
 
 
 def _source(column: Column) -> str:

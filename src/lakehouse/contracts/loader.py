@@ -8,7 +8,7 @@ the official JSON schema; this reader checks what the lakehouse relies on.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -54,6 +54,7 @@ _LOGICAL_TYPES = {
 }
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_SOURCE_COLUMN = re.compile(r"[a-z]+\.[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MISSING = object()
 
@@ -73,43 +74,30 @@ def load_all(layer: Layer | None = None) -> tuple[Contract, ...]:
 
     Raises ContractError with the violations of all files together.
     """
-    contracts: list[Contract] = []
-    violations: list[Violation] = []
-    for name in names(layer):
-        try:
-            contracts.append(_load(name))
-        except ContractError as error:
-            violations.extend(error.violations)
-    if violations:
-        raise _invalid(violations)
-    return tuple(contracts)
+    return _all(names(layer), _load)
+
+
+def load_directory(root: Traversable) -> tuple[Contract, ...]:
+    """All contracts below another folder that is laid out like ``schema_definitions``; none where there is none.
+
+    Raises ContractError with the violations of all files together.
+    """
+    words = root.joinpath(VOCABULARIES)
+    vocabularies = load_vocabularies(read_text(words, f"{PACKAGE}/{VOCABULARIES}")) if words.is_file() else {}
+    return _all(_names(root, LAYERS), lambda name: parse(name, _text(root, name), vocabularies))
 
 
 @cache
 def names(layer: Layer | None = None) -> tuple[str, ...]:
     """Dotted names of the tables that have a contract file."""
-    root = _root()
-    found: list[str] = []
-    for each in LAYERS if layer is None else (layer,):
-        directory = root.joinpath(each)
-        if directory.is_dir():
-            found += sorted(
-                f"{each}.{entry.name.removesuffix('.yaml')}"
-                for entry in directory.iterdir()
-                if entry.name.endswith(".yaml")
-            )
-    return tuple(found)
+    return tuple(_names(_root(), LAYERS if layer is None else (layer,)))
 
 
 def parse(name: str, text: str, vocabularies: Mapping[str, tuple[str, ...]]) -> Contract:
     """A contract from the text of its file. Raises ContractError with every violation in it."""
-    file = f"{PACKAGE}/{name.replace('.', '/')}.yaml"
+    file = _file(name)
     violations: list[Violation] = []
-    try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise _invalid([Violation(file, " ".join(str(error).split()), "YAML")]) from error
-    root = _Node(document, file, "", violations)
+    root = _Node(read_yaml(text, file), file, "", violations)
     contract = _contract(name, root, vocabularies)
     if violations:
         raise _invalid(violations)
@@ -117,21 +105,77 @@ def parse(name: str, text: str, vocabularies: Mapping[str, tuple[str, ...]]) -> 
 
 
 def load_vocabularies(text: str) -> dict[str, tuple[str, ...]]:
-    """Named lists that ``oneOf`` may refer to."""
-    loaded = yaml.load(text, Loader=_UniqueKeyLoader) or {}
-    return {str(key): tuple(str(item) for item in items) for key, items in loaded.items()}
+    """Named lists that ``oneOf`` may refer to. Raises ContractError."""
+    file = f"{PACKAGE}/{VOCABULARIES}"
+    violations: list[Violation] = []
+    loaded = read_yaml(text, file)
+    root = _Node({} if loaded is None else loaded, file, "", violations)
+    lists = {key: root.texts(key) for key in root.values}
+    if violations:
+        raise _invalid(violations)
+    return lists
+
+
+def read_text(file: Traversable, where: str) -> str:
+    """The text of a file. Raises ContractError where it is not UTF-8: no retry makes it so."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        received = f"bytes that are no UTF-8 ({error.reason} at byte {error.start})"
+        raise _invalid([Violation(where, received, "text in UTF-8")]) from error
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """What a YAML text holds. Raises ContractError where it is none, or gives a key twice."""
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # nosec B506  # a safe loader
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # Beside its own errors: a date that is none, a list as a key, a thousand brackets.
+        raise _invalid([Violation(where, " ".join(str(error).split()), "YAML")]) from error
 
 
 @cache
 def _load(name: str) -> Contract:
-    root = _root()
-    text = root.joinpath(*f"{name.replace('.', '/')}.yaml".split("/")).read_text(encoding="utf-8")
-    return parse(name, text, _vocabularies())
+    return parse(name, _text(_root(), name), _vocabularies())
+
+
+def _all(wanted: Iterable[str], read: Callable[[str], Contract]) -> tuple[Contract, ...]:
+    """A contract for each dotted name. Raises ContractError with the violations of all files together."""
+    contracts: list[Contract] = []
+    violations: list[Violation] = []
+    for name in wanted:
+        try:
+            contracts.append(read(name))
+        except ContractError as error:
+            violations.extend(error.violations)
+    if violations:
+        raise _invalid(violations)
+    return tuple(contracts)
+
+
+def _names(root: Traversable, layers: Iterable[Layer]) -> list[str]:
+    """Dotted names of the contract files below a folder, in the order of the layers and then by name."""
+    found: list[str] = []
+    for layer in layers:
+        folder = root.joinpath(layer)
+        if folder.is_dir():
+            files = (entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+            found += sorted(f"{layer}.{file.removesuffix('.yaml')}" for file in files)
+    return found
+
+
+def _text(root: Traversable, name: str) -> str:
+    layer, table = name.split(".", 1)
+    return read_text(root.joinpath(layer, f"{table}.yaml"), _file(name))
+
+
+def _file(name: str) -> str:
+    return f"{PACKAGE}/{name.replace('.', '/')}.yaml"
 
 
 @cache
 def _vocabularies() -> dict[str, tuple[str, ...]]:
-    return load_vocabularies(_root().joinpath(VOCABULARIES).read_text(encoding="utf-8"))
+    return load_vocabularies(read_text(_root().joinpath(VOCABULARIES), f"{PACKAGE}/{VOCABULARIES}"))
 
 
 def _root() -> Traversable:
@@ -400,8 +444,17 @@ def _contract(name: str, root: _Node, vocabularies: Mapping[str, tuple[str, ...]
         set_rules=tuple(set_rules),
         retention=retention,
         sla=agreed,
-        content_hash=sha256({"contract": root.values, "vocabularies": {k: list(v) for k, v in used.items()}}),
+        content_hash=_content_hash(root, used),
     )
+
+
+def _content_hash(root: _Node, used: Mapping[str, tuple[str, ...]]) -> str:
+    try:
+        return sha256({"contract": root.values, "vocabularies": {k: list(v) for k, v in used.items()}})
+    except (TypeError, ValueError) as error:
+        # YAML has dates, keys that are no text, and entries that hold themselves.
+        root.fault("", str(error), "texts, numbers, true and false, in lists and mappings")
+        return ""
 
 
 def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, ...], tuple[str, ...]]:
@@ -435,6 +488,8 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
             source_format=custom.text_or_none("sourceFormat"),
             timezone=custom.text_or_none("sourceTimezone"),
             is_provenance=custom.flag("provenance"),
+            derived_from=_derived_from(node, layer),
+            derivation=node.text_or_none("transformLogic"),
         )
         if layer != "bronze" and custom.values:
             node.fault("customProperties", ", ".join(custom.values), "source properties in Bronze only")
@@ -454,6 +509,20 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
         tuple(keys[position] for position in sorted(keys)),
         tuple(partitions[position] for position in sorted(partitions)),
     )
+
+
+def _derived_from(node: _Node, layer: str) -> tuple[tuple[str, str], ...]:
+    """The columns that ``transformSourceObjects`` names; whether they exist is asked where all contracts are known."""
+    listed = node.texts("transformSourceObjects", ())
+    if layer not in ("silver", "gold") and (listed or "transformLogic" in node.values):
+        node.fault("transformSourceObjects", "a derivation", "one in Silver and Gold only")
+    for text in listed:
+        if not _SOURCE_COLUMN.fullmatch(text):
+            node.fault("transformSourceObjects", text, "layer.table.column")
+    if len(set(listed)) != len(listed):
+        node.fault("transformSourceObjects", ", ".join(listed), "each column once")
+    parts = (text.rpartition(".") for text in listed)
+    return tuple((table, column) for table, _, column in parts)
 
 
 def _position(node: _Node, name: str, flag: str, position: str, positions: dict[int, str]) -> None:

@@ -8,16 +8,15 @@ has to write it down as a migration, or the plan refuses.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
-import yaml
-
-from lakehouse.contracts.ddl import VERSION_PROPERTY, properties
-from lakehouse.contracts.loader import PACKAGE
+from lakehouse.contracts.ddl import SOMETIMES, VERSION_PROPERTY, properties
+from lakehouse.contracts.loader import PACKAGE, read_text, read_yaml
 from lakehouse.contracts.model import Column, Contract
 from lakehouse.errors import ContractError, Violation
 
@@ -50,7 +49,8 @@ class Migration:
     """A change that somebody decided on: statements that lead one contract version to another.
 
     ``columns`` are those that it brings to the contract. ``statements`` name the table as ``{table}``; each must be
-    harmless where it already ran, because a job can be killed between two of them.
+    harmless where it already ran, because a job can be killed between two of them. Both are empty where no stored
+    column changes: then the migration only says why.
     """
 
     name: str
@@ -71,11 +71,19 @@ class Plan:
     comments: tuple[Column, ...] = ()
     migrations: tuple[Migration, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
     refusals: tuple[Violation, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.add_columns or self.comments or self.migrations or self.properties or self.refusals)
+        return not (
+            self.add_columns
+            or self.comments
+            or self.migrations
+            or self.properties
+            or self.unset
+            or self.refusals
+        )
 
 
 def plan(contract: Contract, live: LiveTable, registry: Iterable[Migration] | None = None) -> Plan:
@@ -91,8 +99,8 @@ def plan(contract: Contract, live: LiveTable, registry: Iterable[Migration] | No
                 ),
             ),
         )
-    due = _due(contract, version, registry if registry is not None else load_registry())
-    migrated = {name for migration in due for name in migration.columns}
+    migrations = due(contract, version, registry if registry is not None else load_registry())
+    migrated = {name for migration in migrations for name in migration.columns}
 
     live_columns = {column.name: column for column in live.columns}
     add: list[Column] = []
@@ -135,8 +143,21 @@ def plan(contract: Contract, live: LiveTable, registry: Iterable[Migration] | No
         table,
         add_columns=tuple(add),
         comments=tuple(comments),
-        migrations=due,
+        migrations=migrations,
         properties={key: value for key, value in wanted.items() if live.properties.get(key) != value},
+        unset=tuple(key for key in SOMETIMES if key in live.properties and key not in wanted),
+    )
+
+
+def obeying(contract: Contract) -> LiveTable:
+    """The live table that obeys a contract."""
+    return LiveTable(
+        columns=tuple(
+            LiveColumn(column.name, column.type, column.required, column.description)
+            for column in contract.columns
+        ),
+        partition_by=contract.partition_by,
+        properties=properties(contract),
     )
 
 
@@ -168,59 +189,109 @@ def live_columns(schema_json: str) -> tuple[LiveColumn, ...]:
 @cache
 def load_registry() -> tuple[Migration, ...]:
     """Migrations of ``schema_definitions/migrations``, by name. Raises ContractError, all faults at once."""
-    directory = resources.files(PACKAGE).joinpath("migrations")
+    return read_registry(resources.files(PACKAGE).joinpath("migrations"))
+
+
+def read_registry(directory: Traversable) -> tuple[Migration, ...]:
+    """Migrations of a folder, by name; none where there is none. Raises ContractError, all faults at once."""
     if not directory.is_dir():
         return ()
-    texts = {
-        entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
-        for entry in directory.iterdir()
-        if entry.name.endswith(".yaml")
-    }
-    return parse_registry(texts)
+    texts: dict[str, str] = {}
+    violations: list[Violation] = []
+    for entry in directory.iterdir():
+        name = entry.name.removesuffix(".yaml")
+        if name != entry.name:
+            try:
+                texts[name] = read_text(entry, _file(name))
+            except ContractError as error:
+                violations += error.violations
+    try:
+        migrations = parse_registry(texts)
+    except ContractError as error:
+        violations += error.violations
+    if violations:
+        raise _invalid(violations)
+    return migrations
 
 
 def parse_registry(texts: Mapping[str, str]) -> tuple[Migration, ...]:
-    """Migrations from the texts of their files, by file name."""
+    """Migrations from the texts of their files, by file name. Raises ContractError, all faults at once."""
     migrations: list[Migration] = []
     violations: list[Violation] = []
     for name, text in sorted(texts.items()):
-        where = f"{PACKAGE}/migrations/{name}.yaml"
-        document = yaml.safe_load(text)
-        if not isinstance(document, dict) or set(document) != _KEYS:
-            received = ", ".join(sorted(document)) if isinstance(document, dict) else type(document).__name__
-            violations.append(Violation(where, received, f"exactly the keys {', '.join(sorted(_KEYS))}"))
-            continue
-        faults = [
-            Violation(f"{where}: {key}", repr(document[key]), "major.minor.patch")
-            for key in ("from_version", "to_version")
-            if _ordinal(str(document[key])) == ()
-        ]
-        faults += [
-            Violation(f"{where}: statements", repr(statement), f"a statement that names {TABLE_PLACEHOLDER}")
-            for statement in document["statements"] or ["nothing"]
-            if TABLE_PLACEHOLDER not in str(statement)
-        ]
-        violations += faults
-        if not faults:
-            migrations.append(
-                Migration(
-                    name=name,
-                    table=str(document["table"]),
-                    from_version=str(document["from_version"]),
-                    to_version=str(document["to_version"]),
-                    reason=str(document["reason"]),
-                    columns=tuple(str(column) for column in document["columns"]),
-                    statements=tuple(str(statement) for statement in document["statements"]),
-                )
-            )
+        try:
+            migrations.append(_migration(name, read_yaml(text, _file(name))))
+        except ContractError as error:
+            violations += error.violations
     if violations:
-        raise ContractError(
-            "migration files are invalid", hint="correct the files named", violations=tuple(violations)
-        )
+        raise _invalid(violations)
     return tuple(migrations)
 
 
-def _due(contract: Contract, version: str | None, registry: Iterable[Migration]) -> tuple[Migration, ...]:
+def _migration(name: str, document: Any) -> Migration:
+    where = _file(name)
+    if not isinstance(document, dict) or set(document) != _KEYS:
+        received = (
+            ", ".join(sorted(map(str, document))) if isinstance(document, dict) else type(document).__name__
+        )
+        raise _invalid([Violation(where, received, f"exactly the keys {', '.join(sorted(_KEYS))}")])
+
+    def faults(keys: tuple[str, ...], is_right: Callable[[Any], bool], expected: str) -> list[Violation]:
+        wrong = (key for key in keys if not is_right(document[key]))
+        return [Violation(f"{where}: {key}", repr(document[key]), expected) for key in wrong]
+
+    violations = [
+        *faults(("table", "reason"), lambda value: isinstance(value, str) and bool(value.strip()), "text"),
+        *faults(
+            ("from_version", "to_version"),
+            lambda value: isinstance(value, str) and _ordinal(value) != (),
+            "major.minor.patch",
+        ),
+        *faults(
+            ("columns", "statements"),
+            lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+            "a list of texts",
+        ),
+    ]
+    if violations:
+        raise _invalid(violations)
+    if _ordinal(document["to_version"]) <= _ordinal(document["from_version"]):
+        higher = f"a version above {document['from_version']}"
+        violations.append(Violation(f"{where}: to_version", document["to_version"], higher))
+    violations += [
+        Violation(f"{where}: statements", repr(statement), f"a statement that names {TABLE_PLACEHOLDER}")
+        for statement in document["statements"]
+        if TABLE_PLACEHOLDER not in statement
+    ]
+    if document["columns"] and not document["statements"]:
+        names = ", ".join(document["columns"])
+        violations.append(
+            Violation(f"{where}: statements", "none", f"those that bring {names} to the contract")
+        )
+    if violations:
+        raise _invalid(violations)
+    return Migration(
+        name=name,
+        table=document["table"],
+        from_version=document["from_version"],
+        to_version=document["to_version"],
+        reason=document["reason"],
+        columns=tuple(document["columns"]),
+        statements=tuple(document["statements"]),
+    )
+
+
+def _file(name: str) -> str:
+    return f"{PACKAGE}/migrations/{name}.yaml"
+
+
+def _invalid(violations: Iterable[Violation]) -> ContractError:
+    return ContractError(
+        "migration files are invalid", hint="correct the files named", violations=tuple(violations)
+    )
+
+
+def due(contract: Contract, version: str | None, registry: Iterable[Migration]) -> tuple[Migration, ...]:
     """Migrations from the live version up to the contract's, oldest first."""
     if version is None:
         return ()

@@ -38,6 +38,9 @@ class Column:
 
     ``is_provenance``: a Bronze column that says by which way a value came; two rows that differ in nothing else are
     duplicates.
+
+    ``derived_from``: the columns, (table, column), that a Silver or Gold column's values are made of; empty where
+    ``derivation`` says in words where they come from.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Column:
     source_format: str | None = None
     timezone: str | None = None
     is_provenance: bool = False
+    derived_from: tuple[tuple[str, str], ...] = ()
+    derivation: str | None = None
 
     @property
     def is_personal(self) -> bool:
@@ -195,6 +200,11 @@ class Contract:
     @property
     def personal_columns(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns if column.is_personal)
+
+    @property
+    def declares_fields(self) -> bool:
+        """Whether the source says which fields it gives; messages of a topic do not."""
+        return self.layer == "bronze" and not self.table.startswith("kafka_")
 
     @property
     def rules(self) -> tuple[RowRule | SetRule, ...]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from lakehouse import store
+
 
 @dataclass(frozen=True)
 class LogHead:
@@ -40,3 +42,18 @@ def log_head(spark: SparkSession, uri: str) -> LogHead | None:
         partition_by=tuple(columns.apply(i) for i in range(columns.size())),
         properties={entries.apply(i)._1(): entries.apply(i)._2() for i in range(entries.size())},
     )
+
+
+def is_dropped(spark: SparkSession, uri: str) -> bool:
+    """Whether there is no table at a location, and the bucket's versions hold the log of one that was deleted.
+
+    Commits and checkpoints begin with a digit; a try to create a table that was cut off leaves none of them.
+    """
+    # The log last: what has versions may have become a table meanwhile.
+    return store.has_versions(f"{uri}/_delta_log/0") and log_head(spark, uri) is None
+
+
+def way_back(uri: str) -> str:
+    """What brings a dropped table back."""
+    _, key = store.split(uri)
+    return f"scripts/undelete.sh {key}/ (RUNBOOK_AWS_2025.md 8.12)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -38,7 +39,7 @@ def head(spark: SparkSession, uri: str) -> TableHead:
     if found is None:
         raise NotCertified(
             f"received no Delta table at {uri}, expected one",
-            hint="run apply_contracts, which creates every table",
+            hint="run apply_contracts, which creates every table; it says so where this one was dropped",
         )
     return TableHead(table_id=found.table_id, version=found.version)
 
@@ -50,20 +51,27 @@ def commit_tagged(spark: SparkSession, uri: str, tag: str, *, after: int) -> Com
     auto-compaction that follows a commit carries its tag, too, and is passed over.
     """
     for version in range(head(spark, uri).version, after, -1):
-        info = _commit_info(store.get(f"{uri}/_delta_log/{version:020}.json") or b"")
+        info = commit_info(uri, version)
         is_compaction = (info.get("operationParameters") or {}).get("auto") is True
         if info.get("userMetadata") == tag and not is_compaction:
             return Commit(version=version, metrics=info.get("operationMetrics") or {})
     return None
 
 
-def _commit_info(body: bytes) -> dict[str, Any]:
-    for line in body.splitlines():
+def commit_info(uri: str, version: int) -> dict[str, Any]:
+    """What the log says of one commit; empty where it has none of that version (not yet, or no longer)."""
+    for line in (store.get(f"{uri}/_delta_log/{version:020}.json") or b"").splitlines():
         action = json.loads(line)
         if "commitInfo" in action:
             info: dict[str, Any] = action["commitInfo"]
             return info
     return {}
+
+
+def superseded_at(uri: str, version: int) -> datetime | None:
+    """When the version after this one was committed; None where the log does not have it."""
+    milliseconds = commit_info(uri, version + 1).get("timestamp")
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def read(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:

@@ -2,6 +2,8 @@
 
 The story: read each table's log once, plan for all of them, refuse them all together before the first is touched;
 then create what is missing, run the migrations that are due, add columns, and record which contract the table obeys.
+A table that was dropped is not made anew: the bucket's versions bring it back, and a new log in its place would be
+mixed with its own.
 A table that already obeys its contract costs one look at its log. Killed anywhere, the job does the rest when it is
 run again.
 """
@@ -31,8 +33,8 @@ from lakehouse.contracts.migrations import (
     refuse,
 )
 from lakehouse.delta.conflicts import CONFLICTS
-from lakehouse.delta.log import LogHead, log_head
-from lakehouse.errors import CommitConflict, ContractError
+from lakehouse.delta.log import LogHead, is_dropped, log_head, way_back
+from lakehouse.errors import CommitConflict, ContractError, TableUnreadable, Violation
 from lakehouse.observe.outcome import TableOutcome
 
 log = logging.getLogger("lakehouse.flows.apply_contracts")
@@ -75,13 +77,19 @@ def apply_contracts(
 ) -> list[TableChange]:
     """Bring tables (all that have a contract, or those given) to their contracts. Idempotent.
 
-    Raises ContractError with every difference of every table before anything is changed, CommitConflict where
-    another writer was faster.
+    Before anything is changed, raises TableUnreadable with every table that was dropped, ContractError with every
+    difference of every table. Raises CommitConflict where another writer was faster.
     """
     targets = tuple(tables) if tables is not None else contracts.load_all()
     migrations = tuple(registry) if registry is not None else load_registry()
     with ThreadPoolExecutor(_THREADS) as pool:
         heads = list(pool.map(lambda contract: log_head(spark, settings.table_uri(contract.name)), targets))
+        _refuse_dropped(
+            spark,
+            settings,
+            [contract.name for contract, head in zip(targets, heads, strict=True) if head is None],
+            pool,
+        )
         plans = [
             None if head is None else plan(contract, _live(head), migrations)
             for contract, head in zip(targets, heads, strict=True)
@@ -93,6 +101,25 @@ def apply_contracts(
             return _bring(spark, settings.table_uri(contract.name), contract, head, planned, migrations)
 
         return list(pool.map(bring, zip(targets, heads, plans, strict=True)))
+
+
+def _refuse_dropped(
+    spark: SparkSession, settings: Lake, missing: Sequence[str], pool: ThreadPoolExecutor
+) -> None:
+    """Raise TableUnreadable where a table is missing because its objects were deleted."""
+    uris = {name: settings.table_uri(name) for name in missing}
+    answers = pool.map(lambda uri: is_dropped(spark, uri), uris.values())
+    dropped = [name for name, is_gone in zip(uris, answers, strict=True) if is_gone]
+    if dropped:
+        raise TableUnreadable(
+            "nothing was created: tables were deleted whose objects the bucket's versions still hold",
+            hint="bring each back, then run this again: "
+            + "; ".join(way_back(uris[name]) for name in dropped),
+            violations=tuple(
+                Violation(name, "no table, and versions of its log", "the table, or nothing of it")
+                for name in dropped
+            ),
+        )
 
 
 def _bring(
@@ -158,6 +185,9 @@ def _change(
     for column in planned.comments:
         spark.sql(ddl.set_comment(uri, column))
         steps.append(f"described column {column.name}")
+    if planned.unset:
+        spark.sql(ddl.unset_properties(uri, planned.unset))
+        steps.append(f"took away {', '.join(planned.unset)}")
     if planned.properties:
         # Last: a table that says it obeys a contract does.
         spark.sql(ddl.set_properties(uri, planned.properties))

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
@@ -41,15 +41,24 @@ GateLayer = Literal["bronze", "silver"]
 
 INGESTED = "ingested"
 PROMOTED = "promoted"
+LOADED_ALONE = "loaded_alone"
+# Clocks of machines differ; a run too many costs a look at its rows.
+_CLOCKS = timedelta(minutes=5)
 # Tables measured side by side: enough to fill the gaps in which one of them waits for S3.
 _SIDE_BY_SIDE = 3
 # Verdicts of each table that are looked at for loading: one lost to a crash is loaded by the next gate.
 _RECENT = 10
 _SAMPLED_RULES = 5
+# Rules about what a daily window of a source brings: they say nothing of runs of another kind.
+_NOT_OF: dict[str, tuple[str, ...]] = {
+    "window": (),
+    "replay": ("rejected", "duplicates", "volume", "freshness"),
+    "backfill": ("duplicates", "volume", "freshness"),
+}
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """What a gate found about one table, before it becomes a verdict."""
 
     contract: Contract
@@ -123,7 +132,7 @@ def judge(
             if layer == "bronze"
             else _silver(spark, settings, name, run_id)
         )
-        verdict = _verdict(found, run_id, created_at)
+        verdict = verdict_of(found, run_id, created_at)
         log.info("%s: %s", name, verdict.outcome)
         return verdict
 
@@ -131,11 +140,16 @@ def judge(
         warm = pool.submit(gx.prepare)
         found = list(pool.map(one, names))
         warm.result()
+    leave(spark, settings, found)
+    return found
+
+
+def leave(spark: SparkSession, settings: Settings, found: Sequence[Verdict]) -> None:
+    """Write verdicts and load them into ops, with those that a crash kept from it."""
     uris = [verdicts.write(settings, verdict) for verdict in found]
-    for name in names:
+    for name in dict.fromkeys(verdict.table for verdict in found):
         uris.extend(verdicts.uris(settings, name)[-_RECENT:])
     verdicts.load_into_ops(spark, settings, sorted(set(uris)))
-    return found
 
 
 def require_passed(layer: str, found: Sequence[Verdict]) -> None:
@@ -175,7 +189,7 @@ def facts_of(table: TableOutcome) -> RunFacts:
 
 def _bronze(
     spark: SparkSession, settings: Settings, name: str, run_id: str, reported: Iterable[Outcome]
-) -> _Judged:
+) -> Judged:
     """One run's rows of a Bronze table."""
     contract = contracts.load(name).with_overrides(settings.dq_thresholds)
     live = _head(spark, settings, name)
@@ -183,12 +197,17 @@ def _bronze(
     # A Bronze table starts with the name of its source.
     source = table.split("_")[0]
     manifest = read_manifest(settings, source, table, run_id)
+    kind = manifest.kind if manifest else "window"
+    contract = replace(
+        contract, set_rules=tuple(rule for rule in contract.set_rules if rule.kind not in _NOT_OF[kind])
+    )
     run = CertifiedRun(
         run_id=run_id,
+        window_from=manifest.window_from if manifest else None,
         window_to=manifest.window_to if manifest else None,
         state=manifest.state if manifest else {},
     )
-    judged = _Judged(contract, live, (run,), {}, None, ())
+    judged = Judged(contract, live, (run,), {}, None, ())
     report, missing = _report(name, reported, live, manifest)
     if missing or report is None or manifest is None or live is None:
         hint = f"run the ingest job of {source} for this run ({run_id}), then this gate again"
@@ -211,6 +230,7 @@ def _bronze(
     }
     measures = metrics.bronze(contract, replace(facts, repeated=repeated), counts, run_time(run_id))
     results = gx.decide(contract, measures)
+    held = () if is_streamed else _held_by_others(settings, contract, live, stored, frame, run, reported)
 
     def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
         known = {each.name: each for each in contract.rules}.get(rule.name)
@@ -230,13 +250,65 @@ def _bronze(
         f"the stream keeps writing; refused events are in {dlq.TABLE}; correct the source and start a new run, "
         "which judges the same events again together with those that came since"
         if is_streamed
+        else "its rows are still fixed (or open) in quarantine: correct the fix, then replay them again"
+        if kind == "replay"
+        else "correct the source, then start the backfill again"
+        if kind == "backfill"
         else f"the rows are in landing ({landing_uri(settings, source, table, run_id)}) and, where refused, in "
         "ops.quarantine; correct the source and start a new run, which extracts the same window again"
     )
-    return replace(judged, rows=counts.rows, results=_with_samples(results, sample, hint))
+    return replace(judged, rows=counts.rows, results=(*_with_samples(results, sample, hint), *held))
 
 
-def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> _Judged:
+def _held_by_others(
+    settings: Settings,
+    contract: Contract,
+    live: TableHead,
+    stored: DataFrame,
+    own: DataFrame,
+    run: CertifiedRun,
+    reported: Iterable[Outcome],
+) -> tuple[RuleResult, ...]:
+    """A refusal where runs certified since this one began to load (backfills, replays) hold rows of it as well."""
+    began = min(
+        (
+            outcome.started_at
+            for outcome in reported
+            if any(table.table == contract.name for table in outcome.tables)
+        ),
+        default=None,
+    )
+    known = verdicts.read_all(settings, contract.name)
+    judged_since = {
+        each.run_id
+        for verdict in known
+        if began is not None and verdict.created_at > began - _CLOCKS
+        for each in verdict.certified_runs
+    } - {run.run_id}
+    if not judged_since:
+        return ()
+    certified = verdicts.certification(contract.name, known, live.table_id).runs
+    later = {run_id: certified[run_id] for run_id in judged_since & certified.keys()}
+    if not later:
+        return ()
+    identity = [*contract.key, "_payload_hash"]
+    others = stored.where(verdicts.rows_of(later.values())).select(
+        *identity, F.col("_run_id").alias("_held_by")
+    )
+    doubled = {
+        row["_held_by"]: row["count"]
+        for row in own.join(others, on=identity).groupBy("_held_by").count().collect()
+    }
+    if not doubled:
+        return ()
+    hint = f"repeat the ingest of this run ({run.run_id}): it reads no source and finds the rows that are held already"
+    observed = ", ".join(
+        f"{count} rows that run {run_id} holds too" for run_id, count in sorted(doubled.items())
+    )
+    return (_refusal(LOADED_ALONE, observed, "no row that a run certified meanwhile holds", hint),)
+
+
+def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> Judged:
     """A whole Silver table, as this run promoted it."""
     contract = contracts.load(name).with_overrides(settings.dq_thresholds)
     live = _head(spark, settings, name)
@@ -244,7 +316,7 @@ def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> 
     missing = _unpromoted(live, promotion)
     if missing or promotion is None or live is None:
         hint = f"run bronze_to_silver for this run ({run_id}), then this gate again"
-        return _Judged(
+        return Judged(
             contract, live, (), {}, None, (_refusal(PROMOTED, missing, "what this run promoted", hint),)
         )
     contained = sorted({run for source in promotion.inputs.values() for run in source.run_ids})
@@ -252,8 +324,10 @@ def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> 
         source: VerdictInput(table_id=item.table_id, version=item.version, run_ids=item.run_ids)
         for source, item in promotion.inputs.items()
     }
-    rows, results = judge_head(spark, settings, contract, live, run_time(run_id))
-    return _Judged(
+    rows, results = judge_head(
+        spark, settings, contract, live, run_time(run_id), rebuilt_rows=promotion.rebuilt_rows
+    )
+    return Judged(
         contract,
         live,
         tuple(CertifiedRun(run_id=run) for run in contained),
@@ -264,14 +338,24 @@ def _silver(spark: SparkSession, settings: Settings, name: str, run_id: str) -> 
 
 
 def judge_head(
-    spark: SparkSession, settings: Settings, contract: Contract, live: TableHead, at: datetime
+    spark: SparkSession,
+    settings: Settings,
+    contract: Contract,
+    live: TableHead,
+    at: datetime,
+    *,
+    rebuilt_rows: int | None = None,
 ) -> tuple[int, tuple[RuleResult, ...]]:
-    """The rows of a whole table as it is, and how each rule finds them at a time."""
+    """The rows of a whole table as it is, and how each rule finds them at a time.
+
+    A table may not have fewer rows than were certified; one that was made anew not fewer than ``rebuilt_rows``.
+    """
     name = contract.name
     frame = read(spark, settings.table_uri(name), live.version)
     reference = _reference(spark, settings)
     counts = metrics.measure(frame, contract, reference)
-    measures = metrics.silver(contract, counts, at, certified_rows(settings, name, live.table_id))
+    at_least = certified_rows(settings, name, live.table_id) if rebuilt_rows is None else rebuilt_rows
+    measures = metrics.silver(contract, counts, at, at_least)
 
     def sample(rule: RuleResult) -> tuple[dict[str, str], ...]:
         return _stored_sample(frame, contract, rule.name, reference)
@@ -287,9 +371,14 @@ def preview(
     spark: SparkSession, settings: Settings, layer: GateLayer, name: str, run_id: str
 ) -> tuple[RuleResult, ...]:
     """What the gate would find about a table in a run. Nothing is written."""
+    return examine(spark, settings, layer, name, run_id).results
+
+
+def examine(spark: SparkSession, settings: Settings, layer: GateLayer, name: str, run_id: str) -> Judged:
+    """What the gate would find about a table in a run, with all that its verdict would say. Nothing is written."""
     if layer == "silver":
-        return _silver(spark, settings, name, run_id).results
-    return _bronze(spark, settings, name, run_id, outcomes.read_run(settings, run_id)).results
+        return _silver(spark, settings, name, run_id)
+    return _bronze(spark, settings, name, run_id, outcomes.read_run(settings, run_id))
 
 
 def certified_rows(settings: Settings, name: str, table_id: str) -> int | None:
@@ -300,7 +389,8 @@ def certified_rows(settings: Settings, name: str, table_id: str) -> int | None:
     return None
 
 
-def _verdict(found: _Judged, run_id: str, created_at: datetime) -> Verdict:
+def verdict_of(found: Judged, run_id: str, created_at: datetime) -> Verdict:
+    """The verdict that says what was found."""
     contract = found.contract
     return Verdict(
         verdict_id=uuid.uuid4().hex,

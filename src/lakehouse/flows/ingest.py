@@ -32,6 +32,7 @@ from lakehouse.landing import POSITION, Manifest
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import LedgerCounts, TableOutcome
 from lakehouse.quality import dlq, quarantine, rules, verdicts
+from lakehouse.quality.difference import Difference, difference
 from lakehouse.quality.verdicts import Certification, CertifiedRun
 from lakehouse.settings import Settings
 from lakehouse.sources.watermark import Watermark
@@ -56,10 +57,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 def ingest(job: Job, source: str) -> None:
     """Land and load every table of a source."""
-    certified = {table: certification(job, f"bronze.{table}") for table in SOURCES[source]}
-    watermarks = {
-        table: Watermark(time=known.watermark, states=known.states) for table, known in certified.items()
-    }
+    watermarks: dict[str, Watermark] = {}
+    for table in SOURCES[source]:
+        known = certification(job, f"bronze.{table}")
+        watermarks[table] = Watermark(time=known.watermark, states=known.states)
     # Each source brings a client of its own, and some take half a second to import.
     extract: Extract = import_module(f"lakehouse.sources.{source}").extract
     manifests = extract(job.settings, job.run_id, watermarks)
@@ -67,13 +68,19 @@ def ingest(job: Job, source: str) -> None:
     job.outcome.tables.extend(_streamed(job, manifest) for manifest in streamed)
     if streamed:
         return
+
+    def load_of(manifest: Manifest) -> Load:
+        # While the source was read, a run beside this one may have been certified: what it holds is a repeat here.
+        own = job.beside()
+        return Load(own, manifest, certification(own, f"bronze.{manifest.table}"))
+
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         # Refusals of all tables are found before the first of them is written.
-        loads = list(pool.map(lambda each: _Load(job.beside(), each, certified[each.table]), manifests))
+        loads = list(pool.map(load_of, manifests))
         try:
             for load in loads:
                 load.require_contract()
-            job.outcome.tables.extend(pool.map(_Load.write, loads))
+            job.outcome.tables.extend(pool.map(Load.write, loads))
         finally:
             for load in loads:
                 load.release()
@@ -109,11 +116,16 @@ def _streamed(job: Job, manifest: Manifest) -> TableOutcome:
         ledger=LedgerCounts(**asdict(ledger)),
         version=live.version,
         table_id=live.table_id,
+        landed=_landed(manifest),
         rules=broken,
     )
 
 
-class _Load:
+def _landed(manifest: Manifest) -> str:
+    return f"{manifest.source}/{manifest.table}/{manifest.run_id}"
+
+
+class Load:
     """One manifest on its way into one Bronze table: classified once, counted once, written."""
 
     def __init__(self, job: Job, manifest: Manifest, certified: Certification) -> None:
@@ -123,10 +135,10 @@ class _Load:
         self._uri = job.settings.table_uri(self.contract.name)
         split = rules.split(read_landed(job.spark, job.settings, manifest), self.contract)
         runs = [run for run_id, run in certified.runs.items() if run_id != job.run_id]
-        self._rows, self._counts = self._judged(
-            _classified(split, self.contract, _known(job, self.contract, certified, runs))
-        )
-        if runs and self._counts["class:quarantined"]:
+        self._held = _held(job, self.contract, certified, runs)
+        self._rows, self._counts = self._judged(_classified(split, self.contract, self._held))
+        # A replay brings back nothing but what was refused: there a row that breaks a rule is no repeat.
+        if runs and manifest.kind != "replay" and self._counts["class:quarantined"]:
             refused = quarantine.received(
                 job.spark, job.settings, self.contract.name, [run.run_id for run in runs]
             )
@@ -142,6 +154,34 @@ class _Load:
         assert found is not None  # an aggregation without grouping has one row
         return rows, found.asDict()
 
+    @property
+    def refused(self) -> int:
+        """Rows that break a rule."""
+        assert self._counts is not None
+        return int(self._counts["class:quarantined"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by class: inserted, duplicate, quarantined."""
+        return {label: int(self._counts[f"class:{label}"]) for label in _CLASSES}
+
+    @property
+    def inserted(self) -> DataFrame:
+        """The rows that the table gets, in the contract's columns."""
+        business = [F.col(column.name) for column in self.contract.columns]
+        return self._rows.where(F.col("_class") == "inserted").select(*business)
+
+    def difference(self) -> Difference:
+        """What the table would get, beside what certified runs hold; of several rows of a key the last one counts."""
+        key = self.contract.key
+        new = _last(self.inserted, key)
+        old = (
+            new.limit(0)
+            if self._held is None
+            else self._held.join(new.select(*key), on=[*key], how="left_semi")
+        )
+        return difference(new, _last(old, key), self.contract)
+
     def require_contract(self) -> None:
         """Raise ContractViolation, naming every difference, where the batch as a whole breaks its contract."""
         rules.require_contract(self.contract, self.manifest, self._counts)
@@ -153,9 +193,8 @@ class _Load:
         quarantine.replace_open(
             job.spark, job.settings, rejected, self.contract, self.manifest, stats["class:quarantined"]
         )
-        business = [F.col(column.name) for column in self.contract.columns]
         commit = replace_run(
-            self._rows.where(F.col("_class") == "inserted").select(*business),
+            self.inserted,
             self._uri,
             job.run_id,
             self.manifest.landed_at.date(),
@@ -179,6 +218,7 @@ class _Load:
             ledger=LedgerCounts(**asdict(ledger)),
             version=live.version if commit is None else commit.version,
             table_id=live.table_id,
+            landed=_landed(self.manifest),
             rules={
                 key.removeprefix("rule:"): count
                 for key, count in stats.items()
@@ -200,25 +240,31 @@ class _Load:
 _CLASSES = ("inserted", "duplicate", "quarantined")
 
 
-def _known(
+def _held(
     job: Job, contract: Contract, certified: Certification, runs: Sequence[CertifiedRun]
 ) -> DataFrame | None:
-    """Keys and payloads that certified runs other than this one hold."""
+    """The rows that certified runs other than this one hold."""
     if not runs:
         return None
     table = read(job.spark, job.settings.table_uri(contract.name), certified.version)
-    return table.where(verdicts.rows_of(runs)).select(*contract.key, "_payload_hash").distinct()
+    return table.where(verdicts.rows_of(runs))
 
 
-def _classified(split: DataFrame, contract: Contract, known: DataFrame | None) -> DataFrame:
+def _last(rows: DataFrame, key: Sequence[str]) -> DataFrame:
+    """Of each key the row that was landed last."""
+    order = Window.partitionBy(*key).orderBy(F.desc("_landed_at"), F.desc(POSITION))
+    return rows.withColumn("_nth", F.row_number().over(order)).where("_nth = 1").drop("_nth")
+
+
+def _classified(split: DataFrame, contract: Contract, held: DataFrame | None) -> DataFrame:
     """Label each row: quarantined, duplicate (of this batch or of certified Bronze, same payload) or inserted."""
     identity = [*contract.key, "_payload_hash"]
     is_good = F.size("_reasons") == 0
     first = F.row_number().over(Window.partitionBy(is_good, *identity).orderBy(POSITION)) == 1
     rows = split.withColumn("_is_first", first)
     is_known: Column = F.lit(False)
-    if known is not None:
-        marked = known.withColumn("_is_known", F.lit(True))
+    if held is not None:
+        marked = held.select(*identity).distinct().withColumn("_is_known", F.lit(True))
         rows = rows.join(marked, on=identity, how="left")
         is_known = F.coalesce("_is_known", F.lit(False))
     label = (

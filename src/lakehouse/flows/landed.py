@@ -3,6 +3,8 @@
 Columns: ``fields`` (source field → text as received, null where null), ``payload`` (the row as text, for
 quarantine), ``_position``, provenance; from Kafka also the record's own columns, already typed.
 A field named ``_malformed`` says why a row could not be taken apart.
+
+A payload is all there is to know of a row: ``unpacked`` gives from it the fields that the landing gave.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from functools import lru_cache
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.contracts import quote
 from lakehouse.landing import POSITION, Manifest
+from lakehouse.quality import dlq
+from lakehouse.session import local_frame
 from lakehouse.settings import Settings
 from lakehouse.sources import kafka
 
@@ -23,46 +28,73 @@ _SURROGATE_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
 def read_landed(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
     """The rows of a manifest with their provenance; a pure function of the landing (of the topic, for Kafka)."""
-    if manifest.source == "kafka":
+    if manifest.kind == "replay":
+        rows = _replayed(spark, settings, manifest)
+    elif manifest.source == "kafka":
         rows = _records(spark, settings, manifest)
     elif parquet := manifest.uris(settings, "parquet"):
         rows = _columns(spark.read.parquet(*parquet))
     else:
         rows = _lines(spark, manifest.uris(settings, "jsonl"))
     landed_at = F.lit(manifest.landed_at.isoformat()).cast("timestamp")
+    own = {"_source": F.lit(manifest.source), "_landed_at": landed_at}
     return rows.withColumns(
         {
             "_run_id": F.lit(manifest.run_id),
-            "_source": F.lit(manifest.source),
-            "_landed_at": landed_at,
+            **{name: value for name, value in own.items() if name not in rows.columns},
             "ingest_date": F.to_date(landed_at),
         }
     )
 
 
+def unpacked(frame: DataFrame, source: str, max_value_bytes: int) -> DataFrame:
+    """Rows that have nothing but their ``payload``, with ``fields`` and, from Kafka, the record's own columns."""
+    if source != "kafka":
+        return frame.withColumn("fields", _row_fields(F.col("payload")))
+    record = F.from_json("payload", dlq.PAYLOAD_TYPE)
+    whole = frame.withColumn("__record", record).withColumns(
+        {
+            **{name: F.col(f"__record.{name}") for name in ("topic", "partition", "offset", "broker_ts")},
+            **{name: F.unbase64(F.col(f"__record.{name}")) for name in ("key", "value")},
+        }
+    )
+    return whole.withColumn("fields", json_fields(F.col("value"), max_value_bytes)).drop("__record")
+
+
+def _replayed(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
+    """Rows of earlier runs, each with source and landing time of its own."""
+    lines = spark.read.schema(
+        f"{POSITION} string, _source string, _landed_at timestamp, payload string"
+    ).json(manifest.uris(settings, "jsonl"))
+    return unpacked(lines, manifest.source, settings.sources.kafka.max_value_bytes)
+
+
 def _columns(landed: DataFrame) -> DataFrame:
     names = [name for name in landed.columns if name != POSITION]
-    entries = [part for name in names for part in (F.lit(name), F.col(f"`{name}`").cast("string"))]
-    return landed.select(
-        F.create_map(*entries).alias("fields"),
-        F.to_json(F.struct(*[F.col(f"`{name}`") for name in names])).alias("payload"),
-        F.col(POSITION),
-    )
+    entries = [part for name in names for part in (F.lit(name), F.col(quote(name)).cast("string"))]
+    # The payload is what is judged: text made of a type by other rules than a cast's would be another value.
+    fields = landed.select(F.create_map(*entries).alias("fields"), F.col(POSITION))
+    return fields.select("fields", F.to_json("fields").alias("payload"), POSITION)
 
 
 def _lines(spark: SparkSession, uris: list[str]) -> DataFrame:
     if not uris:
-        return spark.createDataFrame([], f"fields {_FIELDS}, payload string, {POSITION} string")
-    # As a variant: numbers stay exact, where from_json takes them through doubles.
-    parsed = F.try_variant_get(F.try_parse_json("value"), "$", _FIELDS)
-    lines = spark.read.text(uris).select(parsed.alias("fields"), F.col("value").alias("payload"))
+        return local_frame(spark, [], f"fields {_FIELDS}, payload string, {POSITION} string")
+    lines = spark.read.text(uris).select(
+        _row_fields(F.col("value")).alias("fields"), F.col("value").alias("payload")
+    )
     return lines.withColumn(POSITION, F.col("fields")[POSITION])
+
+
+def _row_fields(text: Column) -> Column:
+    """The members of a JSON object in a line. As a variant: numbers stay exact, where from_json makes doubles."""
+    return F.try_variant_get(F.try_parse_json(text), "$", _FIELDS)
 
 
 def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
     columns = "topic string, partition int, offset bigint, broker_ts timestamp, key binary, value binary"
     if not manifest.rows:
-        return spark.createDataFrame([], f"{columns}, fields {_FIELDS}, payload string, {POSITION} string")
+        return local_frame(spark, [], f"{columns}, fields {_FIELDS}, payload string, {POSITION} string")
     frame = spark.read.format("kafka").options(**kafka.connector_options(settings, manifest)).load()
     return records(frame, settings.sources.kafka.max_value_bytes)
 
@@ -89,16 +121,7 @@ def records(frame: DataFrame, max_value_bytes: int) -> DataFrame:
 @lru_cache(maxsize=8)
 def _taken_apart(max_value_bytes: int) -> tuple[Column, Column]:
     """``fields`` and ``payload`` of a record; made once, not once a batch of the stream."""
-    kept = F.struct(
-        "topic",
-        "partition",
-        "offset",
-        "broker_ts",
-        F.base64("key").alias("key"),
-        F.base64("value").alias("value"),
-    )
-    fields = json_fields(F.col("value"), max_value_bytes)
-    return fields.alias("fields"), F.to_json(kept).alias("payload")
+    return json_fields(F.col("value"), max_value_bytes).alias("fields"), dlq.payload().alias("payload")
 
 
 def json_fields(value: Column, max_bytes: int) -> Column:

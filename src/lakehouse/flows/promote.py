@@ -69,7 +69,10 @@ class PromotedInput(BaseModel):
 
 
 class Promotion(BaseModel):
-    """What a run made of one Silver table; the gate certifies ``version`` and ``inputs``."""
+    """What a run made of one Silver table; the gate certifies ``version`` and ``inputs``.
+
+    ``rebuilt_rows``: all rows of a table that was made anew, which may have fewer than before; None after a merge.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,6 +81,7 @@ class Promotion(BaseModel):
     table_id: str
     version: int
     inputs: dict[str, PromotedInput]
+    rebuilt_rows: int | None = None
 
 
 def promotion_uri(settings: Settings, table: str, run_id: str) -> str:
@@ -88,6 +92,12 @@ def read_promotion(settings: Settings, table: str, run_id: str) -> Promotion | N
     """The promotion of a table by a run, or None."""
     body = store.get(promotion_uri(settings, table, run_id))
     return None if body is None else Promotion.model_validate_json(body)
+
+
+def write_promotion(settings: Settings, promotion: Promotion) -> None:
+    """Say what a run made of a table; a later try replaces it."""
+    uri = promotion_uri(settings, promotion.table, promotion.run_id)
+    store.put(uri, promotion.model_dump_json(indent=1).encode())
 
 
 def promote(job: Job) -> None:
@@ -146,7 +156,7 @@ def _promote(job: Job, table: ModuleType, bronze: dict[str, tuple[TableHead, Cer
         version=live.version if version is None else version,
         inputs=inputs,
     )
-    store.put(promotion_uri(job.settings, name, job.run_id), promotion.model_dump_json(indent=1).encode())
+    write_promotion(job.settings, promotion)
     log.info("%s: %s", name, json.dumps(asdict(ledger)))
     return TableOutcome(
         table=name,
@@ -170,15 +180,21 @@ def _rewind(job: Job, name: str, live: TableHead, certified: Certification) -> T
     tag = f"{job.run_id}/{job.name}/{name}/rewind"
     if certified.version is None:
         commit = empty(job.spark, uri, tag)
-    else:
-        commit = restore(job.spark, uri, certified.version, tag)
-        job.outcome.notes.append(
-            f"{name}: version {live.version} was never certified; restored version {certified.version}"
-        )
-        # RESTORE takes columns and properties back as well.
-        apply_contracts(job.spark, job.settings, [contracts.load(name)])
-        return head(job.spark, uri)
-    return live if commit is None else TableHead(live.table_id, commit.version)
+        return live if commit is None else TableHead(live.table_id, commit.version)
+    restored = restore_version(job, name, certified.version, tag)
+    job.outcome.notes.append(
+        f"{name}: version {live.version} was never certified; restored version {certified.version}"
+    )
+    return restored
+
+
+def restore_version(job: Job, name: str, version: int, tag: str) -> TableHead:
+    """Make an earlier version of a table its newest, under the contract as it is now."""
+    uri = job.settings.table_uri(name)
+    restore(job.spark, uri, version, tag)
+    # RESTORE takes columns and properties back as well.
+    apply_contracts(job.spark, job.settings, [contracts.load(name)])
+    return head(job.spark, uri)
 
 
 def _merge(job: Job, table: ModuleType, frames: Sequence[DataFrame]) -> tuple[Ledger, int | None]:
@@ -196,30 +212,11 @@ def _merge(job: Job, table: ModuleType, frames: Sequence[DataFrame]) -> tuple[Le
     stored = stored.join(source.select(*table.SCOPE).distinct(), on=list(table.SCOPE), how="left_semi")
     rows = table.resolve(source, stored.select(*source.columns)).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        read_rows = sum(frame.count() for frame in frames)
-        counts = {
-            (row["_class"], row["_generated"]): row["count"]
-            for row in rows.groupBy("_class", "_generated").count().collect()
-        }
-        by_class = {
-            label: counts.get((label, False), 0) + counts.get((label, True), 0) for label, _ in counts
-        }
-        ledger = Ledger(
-            read=read_rows,
-            generated=sum(count for (_, generated), count in counts.items() if generated),
-            inserted=by_class.get(INSERTED, 0),
-            updated=by_class.get(UPDATED, 0),
-            duplicates=by_class.get(DUPLICATE, 0),
-            superseded=by_class.get(SUPERSEDED, 0),
-            conflicts=by_class.get(CONFLICT, 0),
-        ).require_balance(name)
+        ledger = ledger_of(name, rows, sum(frame.count() for frame in frames))
         if ledger.inserted + ledger.updated == 0:
             return ledger, None
-        winners = rows.where(F.col("_class").isin(*WRITTEN)).select(
-            *[F.col(field.name) for field in schema(contracts.load(name))]
-        )
         commit = merge(
-            winners,
+            winners(name, rows),
             uri,
             table.KEY,
             f"{job.run_id}/{job.name}/{name}",
@@ -239,3 +236,27 @@ def _merge(job: Job, table: ModuleType, frames: Sequence[DataFrame]) -> tuple[Le
             hint="the head is uncertified and will be restored by the next run; rerun bronze_to_silver",
         )
     return ledger, commit.version
+
+
+def ledger_of(name: str, rows: DataFrame, read_rows: int) -> Ledger:
+    """What became of the rows that a table's ``resolve`` was given. Raises LedgerImbalance."""
+    counts = {
+        (row["_class"], row["_generated"]): row["count"]
+        for row in rows.groupBy("_class", "_generated").count().collect()
+    }
+    by_class = {label: counts.get((label, False), 0) + counts.get((label, True), 0) for label, _ in counts}
+    return Ledger(
+        read=read_rows,
+        generated=sum(count for (_, generated), count in counts.items() if generated),
+        inserted=by_class.get(INSERTED, 0),
+        updated=by_class.get(UPDATED, 0),
+        duplicates=by_class.get(DUPLICATE, 0),
+        superseded=by_class.get(SUPERSEDED, 0),
+        conflicts=by_class.get(CONFLICT, 0),
+    ).require_balance(name)
+
+
+def winners(name: str, rows: DataFrame) -> DataFrame:
+    """The rows of a table's ``resolve`` that are to be written, in the columns of the contract."""
+    columns = [F.col(field.name) for field in schema(contracts.load(name))]
+    return rows.where(F.col("_class").isin(*WRITTEN)).select(*columns)

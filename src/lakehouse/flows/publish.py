@@ -3,6 +3,9 @@
 The story: finish a publication that was cut off; demand a passing verdict of this run for every Silver table;
 write the intent (input versions); commit dimensions, then facts, then the marker. Transforms are deterministic
 functions of the intent, so replaying it after a crash gives what an uninterrupted run would have given.
+
+One publication at a time: each follows certain complete ones, and its intent is the one object of the name that these
+give, created only if absent. Of two that would follow the same, S3 takes one; the other has written nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 
 from pydantic import BaseModel, ConfigDict
@@ -23,13 +26,15 @@ from pyspark.storagelevel import StorageLevel
 from lakehouse import contracts, store
 from lakehouse.cli import Job
 from lakehouse.contracts.spark import schema
-from lakehouse.delta.read import TableHead, commit_tagged, head, read
+from lakehouse.delta.read import Commit, TableHead, commit_tagged, head, read
 from lakehouse.delta.write import overwrite, replace_where
-from lakehouse.errors import LedgerImbalance, NotCertified
+from lakehouse.errors import CommitConflict, LedgerImbalance, NotCertified
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import InputVersion, LedgerCounts, TableOutcome
 from lakehouse.quality import verdicts
+from lakehouse.quality.difference import ADDED, CHANGE, CHANGED, REMOVED, SAME, compared
 from lakehouse.runs import run_time
+from lakehouse.session import local_frame
 from lakehouse.settings import Settings
 from lakehouse.tables.gold import dim_customers, dim_fx, fact_orders
 
@@ -39,6 +44,7 @@ INPUTS = ("silver.orders", "silver.fx_rates", "silver.salesforce_accounts", "sil
 DIMENSIONS = ("gold.dim_customers", "gold.dim_fx")
 FACTS = "gold.fact_orders"
 OUTPUTS = (*DIMENSIONS, FACTS)
+_INTENT, _MARKER = ".intent.json", ".marker.json"
 
 
 class TableVersion(BaseModel):
@@ -74,21 +80,45 @@ class Marker(BaseModel):
     contracts: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Whose turn it is: ``name`` is that of the intent that follows the complete publications, ``intent`` what has it.
+
+    ``intent`` is None where nobody has begun. It is what has to be completed before anything else is published.
+    """
+
+    name: str
+    intent: Intent | None
+
+
 def publish(job: Job) -> None:
-    """Publish what this run certified; nothing where Gold already shows it. Raises NotCertified otherwise."""
-    pending = _pending(job.settings)
-    if pending is not None:
-        job.outcome.notes.append(f"completed publication {pending.publish_id}, which had been cut off")
-        _replay(job, pending)
+    """Publish what this run certified; nothing where Gold already shows it.
+
+    Raises NotCertified where a verdict is missing, CommitConflict where another publication began meanwhile.
+    """
+    now = turn(job.settings)
+    while now.intent is not None:
+        declare(job.settings, now.intent, now)
+        complete(job, now.intent)
+        job.outcome.notes.append(f"completed publication {now.intent.publish_id}, which had been cut off")
+        now = turn(job.settings)
     inputs = certified_inputs(job)
     last = latest_marker(job.settings)
     hashes = {name: contracts.load(name).content_hash for name in OUTPUTS}
-    if last is not None and (last.inputs, last.contracts) == (inputs, hashes) and _is_intact(job, last):
+    if (
+        last is not None
+        and last.contracts == hashes
+        and optimized(job.settings, last.inputs) == inputs
+        and is_intact(job, last)
+    ):
         job.outcome.notes.append(
             f"Gold already shows these versions of Silver (publication {last.publish_id})"
         )
         return
-    _replay(job, _declare(job, inputs, hashes))
+    previous = {table: version_of(job, table) for table in OUTPUTS}
+    intent = intent_of(job, inputs, previous, now)
+    declare(job.settings, intent, now)
+    complete(job, intent)
 
 
 def certified_inputs(job: Job) -> dict[str, TableVersion]:
@@ -115,7 +145,7 @@ def certified_inputs(job: Job) -> dict[str, TableVersion]:
 
 def latest_marker(settings: Settings) -> Marker | None:
     """The newest complete publication."""
-    names = [uri for uri in store.keys(_uri(settings, "")) if uri.endswith(".marker.json")]
+    names = [uri for uri in store.keys(_uri(settings, "")) if uri.endswith(_MARKER)]
     return None if not names else Marker.model_validate_json(store.get(names[-1]) or b"")
 
 
@@ -123,48 +153,89 @@ def _uri(settings: Settings, name: str) -> str:
     return f"{settings.lake_uri}/ops/_publications/{name}"
 
 
-def _pending(settings: Settings) -> Intent | None:
+def _turn_uri(settings: Settings, name: str) -> str:
+    return _uri(settings, f"turns/{name}.json")
+
+
+def turn(settings: Settings) -> Turn:
+    """Who may publish. To be asked before Gold and Silver are looked at: what begins afterwards gets in the way."""
     names = [uri.removeprefix(_uri(settings, "")) for uri in store.keys(_uri(settings, ""))]
-    done = {name.removesuffix(".marker.json") for name in names if name.endswith(".marker.json")}
-    open_ids = sorted(
-        {name.removesuffix(".intent.json") for name in names if name.endswith(".intent.json")} - done
-    )
-    if not open_ids:
-        return None
-    return Intent.model_validate_json(store.get(_uri(settings, f"{open_ids[-1]}.intent.json")) or b"")
+    done = {name.removesuffix(_MARKER) for name in names if name.endswith(_MARKER)}
+    # A rollback is no publication: one beside a publication must not give the turn away that is taken.
+    published = sorted(name for name in done if not name.endswith(".rollback"))
+    name = hashlib.sha256("\n".join(published).encode()).hexdigest()[:16]
+    taken = store.get(_turn_uri(settings, name))
+    if taken is not None:
+        return Turn(name, Intent.model_validate_json(taken))
+    # Earlier releases wrote intents under their own names, several perhaps; the oldest is completed first.
+    left = sorted({each.removesuffix(_INTENT) for each in names if each.endswith(_INTENT)} - done)
+    body = store.get(_uri(settings, f"{left[0]}{_INTENT}")) if left else None
+    return Turn(name, None if body is None else Intent.model_validate_json(body))
 
 
-def _is_intact(job: Job, marker: Marker) -> bool:
-    """Whether Gold is still what the marker says (nobody restored or wrote it since)."""
+def pending(settings: Settings) -> Intent | None:
+    """The publication that has begun and is not complete: cut off, or under way."""
+    return turn(settings).intent
+
+
+def is_intact(job: Job, marker: Marker) -> bool:
+    """Whether Gold still has the rows that the marker says (nobody restored or wrote it since)."""
     return all(
-        _version(head(job.spark, job.settings.table_uri(table))) == version
-        for table, version in marker.outputs.items()
+        version_of(job, table) == version
+        for table, version in optimized(job.settings, marker.outputs).items()
     )
 
 
-def _declare(job: Job, inputs: dict[str, TableVersion], hashes: dict[str, str]) -> Intent:
-    previous = {table: _version(head(job.spark, job.settings.table_uri(table))) for table in OUTPUTS}
-    content = json.dumps(
-        [{table: version.model_dump() for table, version in part.items()} for part in (inputs, previous)],
-        sort_keys=True,
-    )
-    intent = Intent(
+def optimized(settings: Settings, known: Mapping[str, TableVersion]) -> dict[str, TableVersion]:
+    """The versions that have the rows of these, after what housekeeping made of them."""
+    return {
+        table: item.model_copy(
+            update={
+                "version": verdicts.optimized(verdicts.read_all(settings, table), item.table_id, item.version)
+            }
+        )
+        for table, item in known.items()
+    }
+
+
+def intent_of(
+    job: Job, inputs: dict[str, TableVersion], previous: dict[str, TableVersion], now: Turn
+) -> Intent:
+    """What this run would publish from these inputs, over what Gold was. Nothing is written."""
+    # With the turn, the id is none that a complete publication has: its marker would end this one before it began.
+    parts = [{table: version.model_dump() for table, version in part.items()} for part in (inputs, previous)]
+    content = json.dumps([*parts, now.name], sort_keys=True)
+    return Intent(
         publish_id=f"{job.run_id}.{hashlib.sha256(content.encode()).hexdigest()[:8]}",
         run_id=job.run_id,
         run_date=run_time(job.run_id).date(),
         inputs=inputs,
         previous=previous,
-        contracts=hashes,
+        contracts={name: contracts.load(name).content_hash for name in OUTPUTS},
         max_staleness_days=job.settings.fx.max_staleness_days,
         restate_days=job.settings.fx.restate_days,
     )
-    store.put_if_absent(
-        _uri(job.settings, f"{intent.publish_id}.intent.json"), intent.model_dump_json(indent=1).encode()
-    )
-    return intent
 
 
-def _replay(job: Job, intent: Intent) -> None:
+def declare(settings: Settings, intent: Intent, now: Turn) -> None:
+    """Say what is going to be published, before the first commit, as what follows the publications of a turn.
+
+    Idempotent. Raises CommitConflict where the turn is another publication's.
+    """
+    uri = _turn_uri(settings, now.name)
+    if store.put_if_absent(uri, intent.model_dump_json(indent=1).encode()):
+        return
+    taken = store.get(uri)
+    other = None if taken is None else Intent.model_validate_json(taken)
+    if other is None or other.publish_id != intent.publish_id:
+        who = "another one" if other is None else f"publication {other.publish_id} of run {other.run_id}"
+        raise CommitConflict(
+            f"publication {intent.publish_id}: {who} began first; nothing of this one is written",
+            hint="retry: what the other one leaves undone is completed first",
+        )
+
+
+def complete(job: Job, intent: Intent) -> None:
     """Commit every table of an intent that is not committed yet, dimensions before facts, then its marker."""
     with ThreadPoolExecutor(len(DIMENSIONS)) as pool:
         tables = list(pool.map(lambda table: _publish_table(job.beside(), intent, table), DIMENSIONS))
@@ -175,14 +246,8 @@ def _replay(job: Job, intent: Intent) -> None:
 
 def _publish_table(job: Job, intent: Intent, table: str) -> TableOutcome:
     """Compare one table with what Gold shows, then commit it. Raises LedgerImbalance before the commit."""
-    silver = {
-        name: read(job.spark, job.settings.table_uri(name), version.version)
-        for name, version in intent.inputs.items()
-    }
-    rows = _gold(job, intent, silver)[table].select(
-        *[F.col(field.name) for field in schema(contracts.load(table))]
-    )
-    rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
+    silver = _silver(job, intent)
+    rows = _gold(job, intent, silver)[table].persist(StorageLevel.MEMORY_AND_DISK)
     try:
         ledger, facts = _ledger(job, intent, table, rows, silver)
         version = _commit(job, intent, table, rows)
@@ -199,6 +264,18 @@ def _publish_table(job: Job, intent: Intent, table: str) -> TableOutcome:
         ),
         facts=facts,
     )
+
+
+def tables_of(job: Job, intent: Intent) -> dict[str, DataFrame]:
+    """The Gold tables that an intent gives, dimensions first. Lazily evaluated; nothing is written."""
+    return _gold(job, intent, _silver(job, intent))
+
+
+def _silver(job: Job, intent: Intent) -> dict[str, DataFrame]:
+    return {
+        name: read(job.spark, job.settings.table_uri(name), version.version)
+        for name, version in intent.inputs.items()
+    }
 
 
 def _gold(job: Job, intent: Intent, silver: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
@@ -219,7 +296,11 @@ def _gold(job: Job, intent: Intent, silver: Mapping[str, DataFrame]) -> dict[str
         restate_days=intent.restate_days,
         publish_id=intent.publish_id,
     )
-    return {"gold.dim_customers": customers, "gold.dim_fx": rates, FACTS: facts}
+    found = {"gold.dim_customers": customers, "gold.dim_fx": rates, FACTS: facts}
+    return {
+        name: frame.select(*[F.col(field.name) for field in schema(contracts.load(name))])
+        for name, frame in found.items()
+    }
 
 
 def _ledger(
@@ -228,20 +309,9 @@ def _ledger(
     """Compare with Gold as it was, and with the driving input. Raises LedgerImbalance."""
     contract = contracts.load(table)
     business = [column.name for column in contract.columns if column.name != "_publish_id"]
-    before = read(job.spark, job.settings.table_uri(table), intent.previous[table].version).select(
-        *business, F.lit(True).alias("_was_there")
-    )
-    key_matches = [F.col(f"n.{name}").eqNullSafe(F.col(f"o.{name}")) for name in contract.key]
-    is_new = F.col("o._was_there").isNull()
-    is_gone = F.col("n._is_there").isNull()
-    is_same = F.lit(True)
-    for name in business:
-        is_same = is_same & F.col(f"n.{name}").eqNullSafe(F.col(f"o.{name}"))
-    compared = (
-        rows.withColumn("_is_there", F.lit(True))
-        .alias("n")
-        .join(before.alias("o"), on=key_matches, how="full")
-    )
+    before = read(job.spark, job.settings.table_uri(table), intent.previous[table].version)
+    rows_of_both = compared(rows, before, contract.key, business)
+    is_gone = F.col(CHANGE) == REMOVED
     extra = (
         [
             F.count_if(~is_gone & F.col("n.amount_usd").isNull()).alias("unpriced"),
@@ -250,10 +320,10 @@ def _ledger(
         if table == FACTS
         else []
     )
-    counts = compared.agg(
-        F.count_if(is_new).alias("inserted"),
-        F.count_if(~is_new & ~is_gone & ~is_same).alias("updated"),
-        F.count_if(~is_new & ~is_gone & is_same).alias("unchanged"),
+    counts = rows_of_both.agg(
+        F.count_if(F.col(CHANGE) == ADDED).alias("inserted"),
+        F.count_if(F.col(CHANGE) == CHANGED).alias("updated"),
+        F.count_if(F.col(CHANGE) == SAME).alias("unchanged"),
         F.count_if(is_gone).alias("removed"),
         F.count_if(~is_gone).alias("rows"),
         F.count_distinct(F.when(~is_gone, F.struct(*[F.col(f"n.{name}") for name in contract.key]))).alias(
@@ -299,11 +369,19 @@ def _driving(table: str, rows_found: int, silver: Mapping[str, DataFrame]) -> tu
 def _commit(job: Job, intent: Intent, table: str, rows: DataFrame) -> TableVersion:
     """Replace the table, once: a replay finds the commit of the try that was cut off."""
     uri = job.settings.table_uri(table)
-    tag = f"publish:{intent.publish_id}"
-    done = commit_tagged(job.spark, uri, tag, after=intent.previous[table].version)
-    commit = done or overwrite(rows, uri, tag)
+    commit = committed(job, intent, table) or overwrite(rows, uri, _tag(intent))
     live = head(job.spark, uri)
     return TableVersion(table_id=live.table_id, version=live.version if commit is None else commit.version)
+
+
+def committed(job: Job, intent: Intent, table: str) -> Commit | None:
+    """The commit of a table by an intent, or None where there is none yet."""
+    uri = job.settings.table_uri(table)
+    return commit_tagged(job.spark, uri, _tag(intent), after=intent.previous[table].version)
+
+
+def _tag(intent: Intent) -> str:
+    return f"publish:{intent.publish_id}"
 
 
 def _mark(job: Job, intent: Intent, tables: list[TableOutcome]) -> None:
@@ -318,24 +396,49 @@ def _mark(job: Job, intent: Intent, tables: list[TableOutcome]) -> None:
         written = each.ledger.inserted + each.ledger.updated + each.ledger.unchanged
         outputs[each.table] = TableVersion(table_id=each.table_id, version=each.version)
         records.append(
-            (
-                intent.publish_id, intent.run_id, each.table, each.table_id, each.version, inputs, written,
-                each.facts.get("unpriced"), each.facts.get("unknown_customers"), run_time(intent.run_id),
-            )
-        )  # fmt: skip
+            {
+                "publish_id": intent.publish_id,
+                "run_id": intent.run_id,
+                "table_name": each.table,
+                "table_id": each.table_id,
+                "version": each.version,
+                "inputs": inputs,
+                "rows": written,
+                "unpriced": each.facts.get("unpriced"),
+                "unknown_customers": each.facts.get("unknown_customers"),
+                "published_at": run_time(intent.run_id),
+            }
+        )
     table = "ops.publications"
     replace_where(
-        job.spark.createDataFrame(records, schema(contracts.load(table))),
+        local_frame(job.spark, records, schema(contracts.load(table))),
         job.settings.table_uri(table),
         f"publish_id = '{intent.publish_id}'",
-        f"publish:{intent.publish_id}",
+        _tag(intent),
     )
     marker = Marker(
         publish_id=intent.publish_id, inputs=intent.inputs, outputs=outputs, contracts=intent.contracts
     )
-    store.put_if_absent(
-        _uri(job.settings, f"{intent.publish_id}.marker.json"), marker.model_dump_json(indent=1).encode()
-    )
+    write_marker(job.settings, marker, intent.publish_id)
+
+
+def write_marker(settings: Settings, marker: Marker, name: str) -> None:
+    """End a publication, or the return to one, with its marker; names sort by time."""
+    uri = _uri(settings, f"{name}{_MARKER}")
+    store.put_if_absent(uri, marker.model_dump_json(indent=1).encode())
+
+
+def markers(settings: Settings) -> list[tuple[str, Marker]]:
+    """All complete publications with the names of their markers, the oldest first."""
+    base = _uri(settings, "")
+    uris = [uri for uri in store.keys(base) if uri.endswith(_MARKER)]
+    names = [uri.removeprefix(base).removesuffix(_MARKER) for uri in uris]
+    return list(zip(names, map(Marker.model_validate_json, store.get_many(uris)), strict=True))
+
+
+def version_of(job: Job, table: str) -> TableVersion:
+    """A table as it is now."""
+    return _version(head(job.spark, job.settings.table_uri(table)))
 
 
 def _version(live: TableHead) -> TableVersion:

@@ -53,6 +53,9 @@ BRONZE = "bronze.kafka_orders"
 _ROWS_PER_FILE = 100_000
 # A batch shuffles nothing but a few counts.
 _SHUFFLE_PARTITIONS = "2"
+# Spark would refuse a checkpoint for ever whose first batch was cut off while its offsets were written: the temporary
+# file stays. What the check is for, a checkpoint that lost its offsets, the marks find (_is_done).
+_REFUSE_UNFINISHED = "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart"
 _POLL_SECONDS = 0.5
 _ALIVE_EVERY = timedelta(minutes=1)
 _LINEAGE_EVERY = timedelta(minutes=5)
@@ -147,6 +150,7 @@ class _Stream:
     def run(self, *, available_now: bool) -> None:
         """Start the query and stay with it to its end."""
         spark = self._job.spark
+        spark.conf.set(_REFUSE_UNFINISHED, "false")
         source = spark.readStream.format("kafka").options(
             **kafka.stream_options(self._settings, self._starts)
         )
@@ -404,11 +408,16 @@ class _Stream:
             )
             write_progress(self._settings, self._progress)
         log.info("batch %s: %d events, %d refused, %.1f s", self._marks.batch_id, count, rejected, seconds)
-        metrics.send(self._settings, metrics_of(self._progress, self._settings.environment))
+        self._say(metrics.send(self._settings, metrics_of(self._progress, self._settings.environment)))
         if now - self._lineage_at >= _LINEAGE_EVERY:
             self._lineage_at = now
             running = self._job.outcome.model_copy(update={"tables": self._outcomes()})
-            lineage.emit(self._settings, running, RunState.RUNNING)
+            self._say(lineage.emit(self._settings, running, RunState.RUNNING))
+
+    def _say(self, problem: str | None) -> None:
+        """Say a problem once, however often it comes."""
+        if problem is not None and problem not in self._job.outcome.notes:
+            self._job.outcome.notes.append(problem)
 
     def _say_alive(self) -> None:
         now = datetime.now(UTC)
@@ -464,8 +473,9 @@ def _continued(
         raise StreamRefused(
             f"{topic}: a table was made anew since the stream wrote it; the events it held are not read again",
             violations=violations,
-            hint="restore the table; or, to read the topic from its beginning into new tables, remove both, the "
-            "checkpoint and the marks (ops/_streams/kafka_orders/marks), then run apply_contracts and start again",
+            hint="restore the table; or, to read the topic from its beginning into new tables, remove both with their "
+            "versions, the checkpoint and the marks (ops/_streams/kafka_orders/marks), then run apply_contracts and "
+            "start again",
         )
     return marks.model_copy(update={"begin": begin | marks.begin, "until": begin | marks.until})
 

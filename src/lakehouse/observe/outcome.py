@@ -11,6 +11,8 @@ from lakehouse import store
 from lakehouse.errors import ErrorClass
 from lakehouse.settings import Settings
 
+_REPEAT = "to repeat: "
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -40,13 +42,17 @@ class InputVersion(_Model):
 
 
 class TableOutcome(_Model):
-    """What happened to one table. ``rules`` counts the rows that broke each row rule."""
+    """What happened to one table. ``rules`` counts the rows that broke each row rule.
+
+    ``landed``: where its rows came from, ``<source>/<table>/<run_id>`` below the landing folder.
+    """
 
     table: str
     ledger: LedgerCounts | None = None
     version: int | None = None
     table_id: str | None = None
     inputs: tuple[InputVersion, ...] = ()
+    landed: str | None = None
     rules: dict[str, int] = {}
     facts: dict[str, int] = {}
 
@@ -93,6 +99,20 @@ class Outcome(_Model):
     notes: list[str] = []
     parent: Parent | None = None
 
+    def repeated_by(self, command: str) -> None:
+        """Note the command that repeats the job; ``--run-id``, where that goes on with this run, comes last."""
+        self.notes.append(f"{_REPEAT}{command}")
+
+    @property
+    def repeat(self) -> str | None:
+        """The command that repeats the job, as it noted it."""
+        return next((each.removeprefix(_REPEAT) for each in self.notes if each.startswith(_REPEAT)), None)
+
+    @property
+    def anew(self) -> str | None:
+        """The command that does the same in a new run."""
+        return None if self.repeat is None else self.repeat.partition(" --run-id ")[0]
+
 
 def outcome_uri(settings: Settings, run_id: str, job: str) -> str:
     return f"{settings.lake_uri}/runs/{run_id}/{job}/outcome.json"
@@ -109,6 +129,18 @@ def read(settings: Settings, run_id: str, job: str) -> Outcome | None:
     """The last outcome of a job in a run, or None where it left none."""
     body = store.get(outcome_uri(settings, run_id, job))
     return None if body is None else Outcome.model_validate_json(body)
+
+
+def read_all(settings: Settings, since: datetime | None = None) -> list[Outcome]:
+    """The outcomes of all runs, or of those since a time (UTC): run ids begin with theirs."""
+    first = "" if since is None else f"{since:%Y%m%dT%H%M%SZ}"
+    prefix = f"{settings.lake_uri}/runs/"
+    uris = [
+        uri
+        for uri in store.keys(prefix)
+        if uri.endswith("/outcome.json") and uri.removeprefix(prefix) >= first
+    ]
+    return [Outcome.model_validate_json(body) for body in store.get_many(uris)]
 
 
 def read_run(settings: Settings, run_id: str) -> list[Outcome]:

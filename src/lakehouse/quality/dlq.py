@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from collections.abc import Callable
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import contracts
@@ -12,6 +14,20 @@ from lakehouse.landing import POSITION
 from lakehouse.quality.rules import REASONS, show
 
 TABLE = "ops.kafka_orders_dlq"
+BRONZE = "bronze.kafka_orders"
+# A record of the topic as the payload of a refused row: bytes as base64, what is null left out.
+PAYLOAD_TYPE = "topic string, partition int, offset bigint, broker_ts timestamp, key string, value string"
+
+
+def payload(column: Callable[[str], Column] = F.col) -> Column:
+    """The payload of a record by its columns; ``flows.landed.unpacked`` takes it apart again."""
+    names = ("topic", "partition", "offset", "broker_ts")
+    record = F.struct(
+        *[column(name).alias(name) for name in names],
+        *[F.base64(column(name)).alias(name) for name in ("key", "value")],
+    )
+    # Microseconds: a payload holds what the record's columns held.
+    return F.to_json(record, {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"})
 
 
 def refused(rejected: DataFrame, contract: Contract) -> DataFrame:

@@ -24,6 +24,11 @@ TABLE = "ops.quarantine"
 OPEN = "open"
 
 
+def first_event_id(table: Column, run_id: Column, position: Column) -> Column:
+    """The id of a row's first event."""
+    return F.sha2(F.concat_ws("|", table, run_id, position), 256)
+
+
 def events(rejected: DataFrame, contract: Contract) -> DataFrame:
     """One ``open`` event for each refused row of ``rules.split``: the columns of ops.quarantine.
 
@@ -33,9 +38,8 @@ def events(rejected: DataFrame, contract: Contract) -> DataFrame:
     has_key = F.lit(True)
     for column in key:
         has_key = has_key & column.isNotNull()
-    identity = F.concat_ws("|", F.lit(contract.name), F.col("_run_id"), F.col(POSITION))
     values = {
-        "event_id": F.sha2(identity, 256),
+        "event_id": first_event_id(F.lit(contract.name), F.col("_run_id"), F.col(POSITION)),
         "table_name": F.lit(contract.name),
         "status": F.lit(OPEN),
         "run_id": F.col("_run_id"),
@@ -47,11 +51,12 @@ def events(rejected: DataFrame, contract: Contract) -> DataFrame:
         "source": F.col("_source"),
         "occurred_at": F.col("_landed_at"),
         "ingest_date": F.col("ingest_date"),
-        "actor": F.lit(None),
-        "note": F.lit(None),
     }
     fields = schema(contracts.load(TABLE))
-    return rejected.select(*[values[field.name].cast(field.dataType).alias(field.name) for field in fields])
+    # Who, why and which step are said of later events (quality.refused).
+    return rejected.select(
+        *[values.get(field.name, F.lit(None)).cast(field.dataType).alias(field.name) for field in fields]
+    )
 
 
 def replace_open(
@@ -84,7 +89,8 @@ def as_received(payload: Column) -> Column:
 def received(spark: SparkSession, settings: Settings, table: str, runs: Sequence[str]) -> DataFrame:
     """``_received``: the rows of a table that runs refused, each once, in the form of ``as_received``."""
     refused = read(spark, settings.table_uri(TABLE)).where(
-        (F.col("table_name") == table) & F.col("run_id").isin(*runs) & (F.col("status") == OPEN)
+        # First events: later ones may hold what somebody made of the row.
+        (F.col("table_name") == table) & F.col("run_id").isin(*runs) & F.col("step").isNull()
     )
     return refused.select(as_received(F.col("payload")).alias("_received")).distinct()
 

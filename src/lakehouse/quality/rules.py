@@ -30,7 +30,15 @@ BROKEN = "_broken"
 # A field of this name says why a record could not be taken apart; such a record breaks this rule and no other.
 MALFORMED_FIELD = "_malformed"
 MALFORMED = "malformed"
+# A field of this name has what such a record held beyond its named fields.
+SURPLUS_FIELD = "_surplus"
 _MALFORMED_WHY = "__raw__malformed"
+# What our own sources say of a record, which quotes nothing of it; older landings say the surplus cells behind it.
+_OWN_WORDS = (
+    "(received nothing|bytes that are not UTF-8|[0-9]+ cells, expected [0-9]+|"
+    "the value (is|has|escapes) [A-Za-z0-9 ()-]+)"
+)
+_OLD_SURPLUS = "; surplus: "
 # Fewer unreadable values than this are single bad rows, not a column of another type.
 _THROUGHOUT = 10
 _SHOWN_CHARACTERS = 80
@@ -96,7 +104,7 @@ def _judgement(contract: Contract, present: frozenset[str]) -> _Judgement:
             why.alias(_MALFORMED_WHY),
         ),
         broken=F.when(F.col(_MALFORMED_WHY).isNotNull(), F.array(F.lit(MALFORMED))).otherwise(names),
-        payload_hash=_payload_hash(contract),
+        payload_hash=payload_hash(contract, {}),
         reasons=F.when(F.size(BROKEN) == 0, F.array().cast("array<string>")).otherwise(words),
     )
 
@@ -154,7 +162,7 @@ def require_contract(contract: Contract, manifest: Manifest, stats: Mapping[str,
 def unknown_fields(contract: Contract, manifest: Manifest) -> tuple[str, ...]:
     """Fields that the source gave and the contract lacks: kept in landing and payload, not in the table."""
     known = {column.source_field for column in _source_columns(contract)}
-    return tuple(sorted(set(manifest.fields) - known - {POSITION, MALFORMED_FIELD}))
+    return tuple(sorted(set(manifest.fields) - known - {POSITION, MALFORMED_FIELD, SURPLUS_FIELD}))
 
 
 def samples(
@@ -189,9 +197,23 @@ def show(text: SparkColumn, is_personal: bool) -> SparkColumn:
     return F.regexp_replace(cut, r"\p{C}", "?")
 
 
-def as_text(column: Column) -> SparkColumn:
-    """A typed value as text."""
-    value = F.col(quote(column.name))
+def show_fields(fields: SparkColumn, contract: Contract) -> SparkColumn:
+    """A row's fields as they may be shown; one that the contract does not know may be personal."""
+    open_to_all = [c.source_field for c in _source_columns(contract) if not c.is_personal]
+    names = [*open_to_all, POSITION]
+    return F.transform_values(
+        fields,
+        lambda name, value: (
+            F.when(name.isin(names), show(value, False))
+            .when(name == MALFORMED_FIELD, _malformed_words(value))
+            .otherwise(show(value, True))
+        ),
+    )
+
+
+def as_text(column: Column, value: SparkColumn | None = None) -> SparkColumn:
+    """A typed value as text; that of the column's own name unless it is given."""
+    value = F.col(quote(column.name)) if value is None else value
     if column.type == "binary":
         return F.concat(F.length(value).cast("string"), F.lit(" bytes"))
     return value.cast("string")
@@ -245,16 +267,25 @@ def _received(column: Column) -> SparkColumn:
 
 def _malformed_reason() -> SparkColumn:
     words = F.concat(
-        F.lit(f"{MALFORMED}: "), F.col(_MALFORMED_WHY), F.lit("; expected: one object of named fields")
+        F.lit(f"{MALFORMED}: "),
+        _malformed_words(F.col(_MALFORMED_WHY)),
+        F.lit("; expected: one object of named fields"),
     )
     return F.when(F.array_contains(BROKEN, MALFORMED), words)
 
 
-def _payload_hash(contract: Contract) -> SparkColumn:
+def _malformed_words(why: SparkColumn) -> SparkColumn:
+    """Why a record is malformed, as it may be shown: in our own words, or masked, for others may quote the record."""
+    own = F.substring_index(why, _OLD_SURPLUS, 1)
+    return F.when(own.rlike(f"^{_OWN_WORDS}(; {_OWN_WORDS})*$"), own).otherwise(show(why, True))
+
+
+def payload_hash(contract: Contract, instead: Mapping[str, SparkColumn]) -> SparkColumn:
+    """The ``_payload_hash`` of a typed row in which some columns have other values; see ``split``."""
     values: list[SparkColumn] = []
     hashed = [column for column in contract.business_columns if not column.is_provenance]
     for column in sorted(hashed, key=lambda column: column.name):
-        value = F.col(quote(column.name))
+        value = instead.get(column.name, F.col(quote(column.name)))
         match column.type:
             case "binary":
                 text = F.base64(value)

@@ -17,13 +17,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from lakehouse import store
 from lakehouse.errors import NotCertified, TransientError
+from lakehouse.session import local_frame
 from lakehouse.settings import Settings
+from lakehouse.submit import RUN_GE_CHECKS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Outcome = Literal["passed", "warned", "failed"]
-Action = Literal["judge", "recertify", "discard"]
+Action = Literal["judge", "recertify", "discard", "optimize", "erase"]
 Severity = Literal["critical", "warning"]
 
 
@@ -33,9 +35,10 @@ class _Frozen(BaseModel):
 
 
 class CertifiedRun(_Frozen):
-    """A run that a verdict speaks of; ``window_to`` and ``state`` come from its landing manifest."""
+    """A run that a verdict speaks of; its window and ``state`` come from its landing manifest."""
 
     run_id: str
+    window_from: AwareDatetime | None = None
     window_to: AwareDatetime | None = None
     state: dict[str, Any] = Field(default_factory=dict)
 
@@ -70,7 +73,15 @@ class Verdict(_Frozen):
 
     ``action``: *judge* is the gate; *recertify* is a person who takes a refused run in after all; *discard* takes
     ``certified_runs`` (and, in Silver, the ``inputs`` named) out again. Whatever the action, a passing verdict
-    certifies its version.
+    certifies its version. Of what a person did, ``by`` and ``why`` say so, and ``accepted`` names the critical rules
+    that do not hold and were taken as they are.
+
+    *optimize* is housekeeping, which made ``version`` of the certified version ``optimized_from`` by rewriting files:
+    the same rows in other files. It judges nothing and repeats what was said of the version before. Gold, which has no
+    gate, has verdicts of this kind alone.
+
+    *erase* says that ``version`` is what was certified less a person's data, and what of each of ``certified_runs``
+    is left (``rows``).
     """
 
     verdict_id: str
@@ -81,6 +92,7 @@ class Verdict(_Frozen):
     version: int | None
     outcome: Outcome
     action: Action = "judge"
+    optimized_from: int | None = None
     certified_runs: tuple[CertifiedRun, ...] = ()
     inputs: dict[str, VerdictInput] = Field(default_factory=dict)
     contract_version: str
@@ -89,10 +101,18 @@ class Verdict(_Frozen):
     rows: int | None = None
     rules: tuple[RuleResult, ...]
     created_at: AwareDatetime
+    by: str = ""
+    why: str = ""
+    accepted: tuple[str, ...] = ()
 
     @property
     def passing(self) -> bool:
         return self.outcome != "failed"
+
+    @property
+    def judges(self) -> bool:
+        """Whether somebody judged: housekeeping and an erasure only repeat what was said, which is no news of a run."""
+        return self.action not in ("optimize", "erase")
 
     @property
     def failures(self) -> tuple[RuleResult, ...]:
@@ -147,9 +167,10 @@ class Certification(_Frozen):
     """What the verdicts of one table certify. ``version`` is None where nothing is.
 
     ``run_ids``: runs whose rows count. ``passed``: runs that left a passing verdict (in Silver these are promoting
-    runs, while ``run_ids`` are the Bronze runs contained). ``watermark``: newest window end among ``run_ids``.
-    ``states``: their non-empty states in the order in which they were first certified. ``merged``: Silver only,
-    Bronze table to the Bronze runs contained. ``runs``: ``run_ids`` with what their manifests said, see ``rows_of``.
+    runs, while ``run_ids`` are the Bronze runs contained). ``watermark``: the time up to which the windows of
+    ``run_ids`` leave no gap, so that the window of a run that was discarded is extracted again. ``states``: their
+    non-empty states in the order in which they were first certified. ``merged``: Silver only, Bronze table to the
+    Bronze runs contained. ``runs``: ``run_ids`` with what their manifests said, see ``rows_of``.
     """
 
     table: str
@@ -188,7 +209,7 @@ class Certification(_Frozen):
         if run_id not in self.latest:
             return f"run dq_check_{layer} --run-id {run_id} first"
         return (
-            f"see `scripts/run_ge_checks.py --layer {layer} --table {name} --run-id {run_id}`, then correct the "
+            f"see `{RUN_GE_CHECKS} --layer {layer} --table {name} --run-id {run_id}`, then correct the "
             "source and start a new run, which extracts the same window again"
         )
 
@@ -255,7 +276,7 @@ def load_into_ops(spark: SparkSession, settings: Settings, locations: Sequence[s
     if verdicts:
         fields = schema(contracts.load(table))
         rows = [_ops_row(settings, verdict) for verdict in verdicts]
-        frame = spark.createDataFrame([[row[field.name] for field in fields] for row in rows], fields)
+        frame = local_frame(spark, rows, fields)
         insert_new(frame, settings.table_uri(table), ("verdict_id",), f"{verdicts[-1].run_id}/verdicts")
 
 
@@ -271,12 +292,17 @@ def _ops_row(settings: Settings, verdict: Verdict) -> dict[str, Any]:
         "outcome": verdict.outcome,
         "certified_run_ids": [run.run_id for run in verdict.certified_runs] if verdict.passing else [],
         "window_to": max(ends, default=None) if verdict.passing else None,
-        "rules": json.dumps([rule.model_dump() for rule in verdict.rules], ensure_ascii=False),
+        "rules": rules_text(verdict),
         "contract_version": verdict.contract_version,
         "contract_hash": f"{verdict.contract_hash}/{verdict.rules_hash}",
         "created_at": verdict.created_at,
         "uri": verdict_uri(settings, verdict),
     }
+
+
+def rules_text(verdict: Verdict) -> str:
+    """The rules of a verdict as ops.dq_verdicts has them."""
+    return json.dumps([rule.model_dump() for rule in verdict.rules], ensure_ascii=False)
 
 
 def certification(table: str, verdicts: Sequence[Verdict], table_id: str | None) -> Certification:
@@ -291,10 +317,16 @@ def certification(table: str, verdicts: Sequence[Verdict], table_id: str | None)
     latest: dict[str, Verdict] = {}
     version: int | None = None
     for verdict in _ordered(verdicts):
+        if verdict.action == "optimize":
+            # Only of what is certified just then: where a gate certified another version meanwhile, that one counts.
+            if verdict.table_id == table_id and verdict.optimized_from == version:
+                version = verdict.version
+            continue
         spoken_of = {run.run_id for run in verdict.certified_runs}
-        latest.update(
-            dict.fromkeys({verdict.run_id} | (spoken_of if verdict.layer == "bronze" else set()), verdict)
-        )
+        if verdict.judges:
+            latest.update(
+                dict.fromkeys({verdict.run_id} | (spoken_of if verdict.layer == "bronze" else set()), verdict)
+            )
         if not verdict.passing or table_id is None or verdict.table_id != table_id:
             continue
         version = verdict.version
@@ -309,19 +341,48 @@ def certification(table: str, verdicts: Sequence[Verdict], table_id: str | None)
         for name, source in verdict.inputs.items():
             merged.setdefault(name, set()).update(source.run_ids)
         passed |= {verdict.run_id} if verdict.layer != "bronze" else spoken_of
-    ends = [run.window_to for run in runs.values() if run.window_to is not None]
     return Certification(
         table=table,
         table_id=table_id,
         version=version,
         run_ids=frozenset(runs),
         passed=frozenset(passed),
-        watermark=max(ends, default=None),
+        watermark=covered(runs.values()),
         states=tuple(run.state for run in runs.values() if run.state),
         merged={name: frozenset(run_ids) for name, run_ids in merged.items()},
         runs=runs,
         latest=latest,
     )
+
+
+def certified_since(verdicts: Iterable[Verdict], run_id: str) -> datetime | None:
+    """Since when a Bronze run's rows count, without a discard in between; None where they do not."""
+    since: datetime | None = None
+    for verdict in _ordered(verdicts):
+        if verdict.passing and verdict.judges and any(run.run_id == run_id for run in verdict.certified_runs):
+            since = None if verdict.action == "discard" else since or verdict.created_at
+    return since
+
+
+def covered(runs: Iterable[CertifiedRun]) -> datetime | None:
+    """The end of what windows cover from the beginning on; a window without a start begins there."""
+    beginning = datetime.min.replace(tzinfo=UTC)
+    windows = [(run.window_from or beginning, run.window_to) for run in runs if run.window_to is not None]
+    end: datetime | None = None
+    for start, until in sorted(windows):
+        if start > (end or beginning):
+            break
+        end = until if end is None else max(end, until)
+    return end
+
+
+def optimized(verdicts: Iterable[Verdict], table_id: str, version: int) -> int:
+    """The version that has the rows of a version in other files, as housekeeping made it; else the version itself."""
+    for verdict in _ordered(verdicts):
+        is_next = verdict.action == "optimize" and verdict.optimized_from == version
+        if is_next and verdict.table_id == table_id and verdict.version is not None:
+            version = verdict.version
+    return version
 
 
 def _ordered(verdicts: Iterable[Verdict]) -> list[Verdict]:

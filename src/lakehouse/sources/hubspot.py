@@ -21,11 +21,11 @@ from urllib3.exceptions import HTTPError
 from lakehouse.errors import SourceError
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
+from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
 from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
-from lakehouse.sources.secrets import read_secret
-from lakehouse.sources.watermark import Newest, Watermark, parse_time, window_end
+from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, parse_time, window_end
 
 SOURCE, TABLE = "hubspot", "hubspot_contacts"
 # Fields of a landed row that are no properties in HubSpot.
@@ -49,7 +49,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     if landed is not None:
         return (landed,)
     watermark = watermarks.get(TABLE, Watermark())
-    since = watermark.since(timedelta(minutes=settings.sources.hubspot.overlap_minutes))
+    since = watermark.since(overlap(settings, SOURCE))
     contacts = _Contacts(settings)
 
     newest = Newest()
@@ -63,6 +63,39 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
         fields=() if rows else source_fields(TABLE),
     )
     return (manifest,)
+
+
+def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
+    """Land contacts last changed, or archived, in [since, until). Raises as ``extract`` does."""
+    landed = read_manifest(settings, SOURCE, TABLE, run_id)
+    if landed is not None:
+        return (landed,)
+    contacts = _Contacts(settings)
+    writer = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill")
+    rows = writer.write_rows(_before(contacts.modified(since, until), until))
+    rows += writer.write_rows(_before(contacts.archived(since), until))
+    fields = () if rows else source_fields(TABLE)
+    return (
+        writer.commit(window_from=since, window_to=None, fields=fields, notes=[backfilled(since, until)]),
+    )
+
+
+def known_ids(settings: Settings, table: str) -> list[tuple[str, bool, datetime | None]]:
+    """Contacts that HubSpot still knows: id, whether it is archived, when it last changed. Raises as ``extract``."""
+    contacts = _Contacts(settings)
+    rows = (
+        _row(contact, ("lastmodifieddate",))
+        for archived in (False, True)
+        for contact in contacts.listed(archived=archived, properties=["lastmodifieddate"])
+    )
+    return [(row["id"], row["archived"], parse_time(row["lastmodifieddate"])) for row in rows]
+
+
+def _before(rows: Iterator[Row], until: datetime) -> Iterator[Row]:
+    for row in rows:
+        when = parse_time(row.get("lastmodifieddate"))
+        if when is None or when < until:
+            yield row
 
 
 def _watched(rows: Iterator[Row], newest: Newest) -> Iterator[Row]:
@@ -87,34 +120,42 @@ class _Contacts:
         self._basic_api = crm.contacts.basic_api
         self._properties = tuple(name for name in source_fields(TABLE) if name not in _ROW_FIELDS)
 
-    def modified(self, since: datetime | None) -> Iterator[Row]:
-        """Contacts modified at or after ``since``, oldest first; merged ids after their survivor."""
-        for contact in self._modified(None if since is None else _milliseconds(since)):
+    def modified(self, since: datetime | None, until: datetime | None = None) -> Iterator[Row]:
+        """Contacts modified at or after ``since``, oldest first; merged ids after their survivor.
+
+        Contacts modified at or after ``until`` may be among the last of them.
+        """
+        end = None if until is None else _milliseconds(until)
+        for contact in self._modified(None if since is None else _milliseconds(since), end):
             row = _row(contact, self._properties)
             yield row
             yield from _merged(contact, row)
 
     def archived(self, since: datetime | None) -> Iterator[Row]:
         """Contacts archived at or after ``since``. The list has no filter, the search has no archived ones."""
+        for contact in self.listed(archived=True, properties=[*self._properties, _MERGED_IDS]):
+            row = _row(contact, self._properties)
+            when = parse_time(row["lastmodifieddate"])
+            if since is None or when is None or when >= since:
+                yield row
+                yield from _merged(contact, row)
+
+    def listed(self, *, archived: bool, properties: list[str]) -> Iterator[Contact]:
+        """All contacts, by id: the list knows no bound on results."""
         options: dict[str, Any] = {
             "limit": min(self._settings.page_size, _LIST_PAGE_SIZE),
-            "archived": True,
-            "properties": [*self._properties, _MERGED_IDS],
+            "archived": archived,
+            "properties": properties,
         }
         while True:
             page = self._call(self._basic_api.get_page, **options)
-            for contact in page["results"]:
-                row = _row(contact, self._properties)
-                when = parse_time(row["lastmodifieddate"])
-                if since is None or when is None or when >= since:
-                    yield row
-                    yield from _merged(contact, row)
+            yield from page["results"]
             following = page.get("paging", {}).get("next")
             if not following:
                 return
             options["after"] = following["after"]
 
-    def _modified(self, start: int | None) -> Iterator[Contact]:
+    def _modified(self, start: int | None, end: int | None) -> Iterator[Contact]:
         """Follow modification times, in milliseconds; ``given`` counts what was already given for ``start``."""
         given: Counter[str] = Counter()
         while True:
@@ -128,7 +169,7 @@ class _Contacts:
             now = [contact for contact, time in zip(page, times, strict=True) if time == start]
             yield from _without(now, given)
             yield from page[len(now) :]
-            if len(page) < self._settings.page_size:
+            if len(page) < self._settings.page_size or (end is not None and times[-1] >= end):
                 return
             if start is None or times[-1] > start:
                 start = times[-1]

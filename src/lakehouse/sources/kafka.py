@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -24,10 +26,11 @@ from lakehouse.errors import (
 )
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
+from lakehouse.secrets import Secret, read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.marks import Marks, read_marks
-from lakehouse.sources.secrets import Secret, read_secret
-from lakehouse.sources.watermark import Watermark, window_end
+from lakehouse.sources.watermark import Watermark, backfilled, window_end
+from lakehouse.submit import QUARANTINE
 
 SOURCE, TABLE = "kafka", "kafka_orders"
 _SECRET_FIELDS = ("bootstrap_servers", "api_key", "api_secret", "group_id")
@@ -79,6 +82,39 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     return (manifest,)
 
 
+def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
+    """Decide the range of records that the broker received in [since, until); it moves no certified offset.
+
+    Raises SourceError in mode stream, whose tables hold every record by transactions of their own; CredentialsError,
+    SourceUnavailable.
+    """
+    landed = read_manifest(settings, SOURCE, TABLE, run_id)
+    if landed is not None:
+        return (landed,)
+    topic = settings.sources.kafka.topic
+    if settings.sources.kafka.mode == "stream":
+        raise SourceError(
+            f"Kafka topic {topic}: received a backfill in mode stream, expected mode batch",
+            hint=f"the stream leaves out no record: see `{QUARANTINE} list` for what it refused",
+        )
+    topic_id, limits = look(settings)
+    starts, ends = (offsets_at(settings, time, limits) for time in (since, until))
+    manifest = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill").commit(
+        window_from=since,
+        window_to=None,
+        state={
+            "topic": topic,
+            "topic_id": topic_id,
+            "from": _keyed(starts),
+            "until": _keyed(ends),
+            "is_backfill": True,
+        },
+        rows=sum(ends[partition] - start for partition, start in starts.items()),
+        notes=[backfilled(since, until)],
+    )
+    return (manifest,)
+
+
 def connector_options(settings: Settings, manifest: Manifest) -> dict[str, str]:
     """Options of Spark's Kafka reader for the manifest's range. They hold credentials: never make them confs."""
     topic = manifest.state["topic"]
@@ -121,7 +157,7 @@ def certified_offsets(watermark: Watermark, topic: str) -> dict[int, int]:
     """Next offset of each partition: the furthest that a certified run has read."""
     offsets: dict[int, int] = {}
     for state in watermark.states:
-        if state.get("topic") == topic:
+        if state.get("topic") == topic and not state.get("is_backfill"):
             for partition, offset in state["until"].items():
                 offsets[int(partition)] = max(int(offset), offsets.get(int(partition), 0))
     return offsets
@@ -165,7 +201,7 @@ def _record(settings: Settings, run_id: str, watermark: Watermark) -> Manifest:
     if marks is None:
         raise SourceUnavailable(
             f"Kafka topic {topic}: received no marks of a stream, expected one that has begun",
-            hint="start jobs/kafka_orders_to_bronze.py --stream, then run the task again",
+            hint="start the stream (DAG streaming_ingest, action ensure), then run the task again",
         )
     require_same_topic(topic, marks.topic_id, _certified_ids(watermark, topic))
     certified = certified_offsets(watermark, topic)
@@ -231,6 +267,34 @@ def made_anew(topic: str, *violations: Violation) -> SourceError:
 
 def look(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
     """The topic's id, which tells one made anew from its predecessor, and low and high watermark by partition."""
+    name = settings.sources.kafka.topic
+    with _consumer(settings) as (consumer, client, heard):
+        topic = _metadata(consumer, name, heard)
+        if topic.error is not None:
+            raise KafkaException(topic.error)
+        limits = _limits(consumer, name, sorted(topic.partitions))
+        admin = AdminClient(client)  # has to outlive its answers
+        answers = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT)
+        return str(answers[name].result().topic_id), limits
+
+
+def offsets_at(settings: Settings, at: datetime, limits: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """By partition: offset of the first record that the broker received at or after a time, else the end."""
+    name = settings.sources.kafka.topic
+    milliseconds = int(at.timestamp() * 1000)
+    with _consumer(settings) as (consumer, _, heard):
+        _metadata(consumer, name, heard)
+        asked = [TopicPartition(name, partition, milliseconds) for partition in limits]
+        found = consumer.offsets_for_times(asked, timeout=_TIMEOUT)
+    for each in found:
+        if each.error is not None:
+            raise meaning([each.error], name, settings.sources.kafka.secret)
+    return {each.partition: each.offset if each.offset >= 0 else limits[each.partition][1] for each in found}
+
+
+@contextmanager
+def _consumer(settings: Settings) -> Iterator[tuple[Consumer, dict[str, Any], list[KafkaError]]]:
+    """A consumer, its client options, and the errors that its callback hears; errors are said in our words."""
     options = settings.sources.kafka
     secret = read_secret(options.secret, _SECRET_FIELDS)
     heard: list[KafkaError] = []
@@ -240,13 +304,7 @@ def look(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
         | {"group.id": secret["group_id"], "enable.auto.commit": False, "allow.auto.create.topics": False}
     )
     try:
-        topic = _metadata(consumer, options.topic, heard)
-        if topic.error is not None:
-            raise KafkaException(topic.error)
-        limits = _limits(consumer, options.topic, sorted(topic.partitions))
-        admin = AdminClient(client)  # has to outlive its answers
-        answers = admin.describe_topics(TopicCollection([options.topic]), request_timeout=_TIMEOUT)
-        return str(answers[options.topic].result().topic_id), limits
+        yield consumer, client, heard
     except KafkaException as error:
         consumer.poll(0)
         raise meaning([error.args[0], *heard], options.topic, options.secret) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -65,7 +66,7 @@ def http_failure(
     source: str, status: int, detail: str, headers: Mapping[str, str] | None, *, credentials_hint: str = ""
 ) -> LakehouseError:
     """The error for an HTTP status that is not a success."""
-    message = f"{source}: received HTTP {status} ({_short(detail)})"
+    message = f"{source}: received HTTP {status} ({short(detail)})"
     if status in {401, 403}:
         return CredentialsError(f"{message}, expected the request to be allowed", hint=credentials_hint)
     if status in {408, 425, 429} or status >= 500:
@@ -94,6 +95,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _short(text: str) -> str:
+def short(text: str, most: int = 200) -> str:
+    """A source's words in a line, cut between words: half an address is no longer known for one, and not masked."""
     line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:200]}…"
+    return line if len(line) <= most else f"{re.sub('[^ ]*$', '', line[:most])}…"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -32,11 +32,11 @@ from lakehouse.errors import (
 )
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
+from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
-from lakehouse.sources.secrets import read_secret
-from lakehouse.sources.watermark import Newest, Watermark, parse_time, window_end
+from lakehouse.sources.retry import ComeBackLater, http_failure, patiently, short
+from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, parse_time, window_end
 
 SOURCE = "salesforce"
 _TIMEOUT = (10.0, 120.0)
@@ -88,8 +88,33 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     return tuple(manifest for manifest in landed.values() if manifest is not None)
 
 
+def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
+    """Land records of both objects changed or deleted in [since, until). Raises as ``extract`` does."""
+    landed = {item.name: read_manifest(settings, SOURCE, item.table, run_id) for item in SOBJECTS}
+    if not all(landed.values()):
+        org = _Org(settings)
+        org.require_fields()
+        for item in SOBJECTS:
+            if landed[item.name] is None:
+                writer = LandingWriter(settings, SOURCE, item.table, run_id, kind="backfill")
+                writer.write_rows(org.changed(item, since, until))
+                landed[item.name] = writer.commit(
+                    window_from=since, window_to=None, fields=item.fields, notes=[backfilled(since, until)]
+                )
+    return tuple(manifest for manifest in landed.values() if manifest is not None)
+
+
+def known_ids(settings: Settings, table: str) -> list[tuple[str, bool, datetime | None]]:
+    """Every record that Salesforce still knows: id, whether it is deleted, SystemModstamp. Raises as ``extract``."""
+    (item,) = (item for item in SOBJECTS if item.table == table)
+    return [
+        (record["Id"], record["IsDeleted"], parse_time(record["SystemModstamp"]))
+        for record in _Org(settings).known(item)
+    ]
+
+
 def _land(settings: Settings, run_id: str, org: _Org, item: SObject, watermark: Watermark) -> Manifest:
-    since = watermark.since(timedelta(minutes=settings.sources.salesforce.overlap_minutes))
+    since = watermark.since(overlap(settings, SOURCE))
     newest = Newest()
 
     def rows() -> Iterator[Mapping[str, Any]]:
@@ -104,6 +129,11 @@ def _land(settings: Settings, run_id: str, org: _Org, item: SObject, watermark: 
         window_to=window_end(newest.time, watermark, run_time(run_id)),
         fields=item.fields,
     )
+
+
+def _literal(time: datetime) -> str:
+    """A SOQL dateTime."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _Org:
@@ -132,13 +162,27 @@ class _Org:
                 hint="restore the field, or let the integration user read it (field-level security)",
             )
 
-    def changed(self, item: SObject, since: datetime | None) -> Iterator[dict[str, Any]]:
-        """Records with SystemModstamp at or after ``since``, deleted and archived ones included (queryAll)."""
+    def changed(
+        self, item: SObject, since: datetime | None, until: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Records with SystemModstamp in [since, until), deleted and archived ones included (queryAll)."""
         query = f"SELECT {', '.join(item.fields)} FROM {item.name}"
-        if since is not None:
-            literal = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            query += f" WHERE SystemModstamp >= {literal}"
-        query += " ORDER BY SystemModstamp, Id"
+        bounds = [
+            f"SystemModstamp {operator} {_literal(time)}"
+            for operator, time in ((">=", since), ("<", until))
+            if time is not None
+        ]
+        if bounds:
+            query += f" WHERE {' AND '.join(bounds)}"
+        return self._records(query + " ORDER BY SystemModstamp, Id")
+
+    def known(self, item: SObject) -> Iterator[dict[str, Any]]:
+        """Every record in a few fields, those in the bin included; what was purged is nowhere."""
+        return self._records(
+            f"SELECT Id, IsDeleted, SystemModstamp FROM {item.name} ORDER BY SystemModstamp, Id"
+        )
+
+    def _records(self, query: str) -> Iterator[dict[str, Any]]:
         page = self._call(lambda: self._salesforce.query(query, include_deleted=True))
         while True:
             for record in page["records"]:
@@ -260,5 +304,6 @@ def _codes(content: Any) -> list[str]:
 def _first_message(content: Any) -> str:
     items = content if isinstance(content, list) else [content]
     return next(
-        (str(item["message"])[:300] for item in items if isinstance(item, dict) and "message" in item), ""
+        (short(str(item["message"]), 300) for item in items if isinstance(item, dict) and "message" in item),
+        "",
     )

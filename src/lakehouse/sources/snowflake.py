@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -26,12 +28,14 @@ from lakehouse.errors import (
 )
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
+from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
-from lakehouse.sources.secrets import read_secret
-from lakehouse.sources.watermark import Watermark, window_end
+from lakehouse.sources.retry import short
+from lakehouse.sources.watermark import Watermark, backfilled, overlap, window_end
 
 SOURCE, TABLE = "snowflake", "snowflake_orders"
 LOADED_AT = "LOADED_AT"
+EVENT_TS = "EVENT_TS"
 _SECRET_FIELDS = ("account", "username", "password", "warehouse", "database", "schema")
 _ROWS_PER_PART = 250_000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*){2}")
@@ -48,7 +52,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
         return (landed,)
     table = _table(settings)
     watermark = watermarks.get(TABLE, Watermark())
-    since = watermark.since(timedelta(minutes=settings.sources.snowflake.overlap_minutes))
+    since = watermark.since(overlap(settings, SOURCE))
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
     with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
         columns = _columns(cursor, table)
@@ -61,6 +65,58 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
         fields=columns,
     )
     return (manifest,)
+
+
+def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
+    """Land rows whose event lies in [since, until), whenever they were loaded. Raises as ``extract`` does."""
+    landed = read_manifest(settings, SOURCE, TABLE, run_id)
+    if landed is not None:
+        return (landed,)
+    table = _table(settings)
+    writer = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill")
+    with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
+        columns = _columns(cursor, table)
+        condition = f"{EVENT_TS} >= %(since)s::TIMESTAMP_NTZ(6) AND {EVENT_TS} < %(until)s::TIMESTAMP_NTZ(6)"
+        bounds = {"since": _literal(since), "until": _literal(until)}
+        for part in _parts(_select(cursor, table, columns, condition, bounds)):
+            writer.write_arrow(part)
+    return (
+        writer.commit(window_from=since, window_to=None, fields=columns, notes=[backfilled(since, until)]),
+    )
+
+
+@dataclass(frozen=True)
+class DayTotal:
+    """Orders whose event lies in a day: distinct (order, event), and the sum of their newest amounts."""
+
+    rows: int
+    amount: Decimal
+
+
+def days(settings: Settings, since: date, until: date, loaded_until: datetime) -> dict[date, DayTotal]:
+    """What the source has of each day in [since, until), of rows loaded up to a time; days without rows are left out.
+
+    Raises CredentialsError, SourceUnavailable, SourceError.
+    """
+    table = _table(settings)
+    # Whole hundredths: exact, whatever server and driver make of a sum of decimals.
+    query = f"""
+        SELECT DAY, COUNT(*), SUM((AMOUNT * 100)::BIGINT) FROM (
+            SELECT {EVENT_TS}::DATE AS DAY, AMOUNT
+            FROM {table}
+            WHERE {EVENT_TS} >= %(since)s::DATE AND {EVENT_TS} < %(until)s::DATE AND ORDER_ID IS NOT NULL
+              AND ({LOADED_AT} <= %(loaded)s::TIMESTAMP_NTZ(6) OR {LOADED_AT} IS NULL)
+            QUALIFY ROW_NUMBER() OVER (
+                PARTITION BY ORDER_ID, {EVENT_TS} ORDER BY {LOADED_AT} DESC NULLS LAST, AMOUNT DESC NULLS LAST
+            ) = 1
+        ) GROUP BY DAY"""
+    bounds = {"since": str(since), "until": str(until), "loaded": _literal(loaded_until)}
+    with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
+        cursor.execute(query, bounds)
+        return {
+            day: DayTotal(rows, Decimal(int(hundredths or 0)).scaleb(-2))
+            for day, rows, hundredths in cursor.fetchall()
+        }
 
 
 def _table(settings: Settings) -> str:
@@ -106,7 +162,7 @@ def _connection(settings: Settings) -> Iterator[Any]:
 
 
 def _columns(cursor: Any, table: str) -> list[str]:
-    cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+    cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # nosec B608  # _table() takes plain names only
     columns = [column.name for column in cursor.description]
     if LOADED_AT not in columns:
         raise ContractViolation(
@@ -121,7 +177,7 @@ def _columns(cursor: Any, table: str) -> list[str]:
 
 def _newest(cursor: Any, table: str) -> datetime | None:
     """The newest load time, in UTC."""
-    cursor.execute(f"SELECT MAX({LOADED_AT}) FROM {table}")
+    cursor.execute(f"SELECT MAX({LOADED_AT}) FROM {table}")  # nosec B608  # the same
     answer = cursor.fetch_arrow_all(force_return_table=True, force_microsecond_precision=True)
     newest: datetime | None = answer.column(0)[0].as_py()
     if newest is None:
@@ -132,13 +188,19 @@ def _newest(cursor: Any, table: str) -> datetime | None:
 def _window(
     cursor: Any, table: str, columns: list[str], since: datetime | None, newest: datetime | None
 ) -> Iterator[pa.Table]:
-    names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
     bounds = {"until": _literal(newest)} if newest else {}
     condition = f"{LOADED_AT} <= %(until)s::TIMESTAMP_NTZ(6)" if newest else "FALSE"
     if newest and since:
         bounds["since"] = _literal(since)
         condition += f" AND {LOADED_AT} >= %(since)s::TIMESTAMP_NTZ(6)"
-    cursor.execute(f"SELECT {names} FROM {table} WHERE ({condition}) OR {LOADED_AT} IS NULL", bounds)
+    yield from _select(cursor, table, columns, f"({condition}) OR {LOADED_AT} IS NULL", bounds)
+
+
+def _select(
+    cursor: Any, table: str, columns: list[str], condition: str, bounds: Mapping[str, str]
+) -> Iterator[pa.Table]:
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+    cursor.execute(f"SELECT {names} FROM {table} WHERE {condition}", dict(bounds))  # nosec B608  # the same
     # Microseconds always: nanoseconds, the driver's choice, end in 2262.
     yield from cursor.fetch_arrow_batches(force_microsecond_precision=True)
 
@@ -201,7 +263,7 @@ def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
         return SourceUnavailable(
             f"{text}, expected an answer", hint="run the task again later; nothing was landed"
         )
-    detail = " ".join((error.raw_msg or "").split())[:300]
+    detail = short(error.raw_msg or "", 300)
     return SourceError(
         f"{text}: {detail}", hint="check sources.snowflake.table, the warehouse and the role's grants"
     )

@@ -12,6 +12,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,11 +22,13 @@ from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.watermark import Watermark, window_end
+from lakehouse.sources.watermark import Watermark, backfilled, window_end
 
 SOURCE, TABLE = "vendor", "vendor_shipments"
 # Reserved field of a landed row: why it is no good record. Loads send such rows to quarantine.
 MALFORMED = "_malformed"
+# Reserved field of a landed row: the cells beyond the header's. Reasons are shown, and do not quote them.
+SURPLUS = "_surplus"
 # Fields of a landed row that are no columns of the file.
 _ROW_FIELDS = ("file", "line")
 _SIDECAR = ".sha256"
@@ -52,9 +55,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     _require_headers(files)
 
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
-    for number, file in enumerate(files):
-        writer.write_original(f"{number:05d}-{PurePosixPath(file.name).name[-100:]}", file.body)
-        writer.write_rows(file.rows())
+    _write(writer, files)
     manifest = writer.commit(
         window_from=watermark.time,
         window_to=window_end(run_time(run_id), watermark, run_time(run_id)),
@@ -63,6 +64,34 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
         notes=notes,
     )
     return (manifest,)
+
+
+def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
+    """Land every complete file that came to the inbox in [since, until), taken before or not. Raises as ``extract``."""
+    landed = read_manifest(settings, SOURCE, TABLE, run_id)
+    if landed is not None:
+        return (landed,)
+    inbox_uri = settings.sources.vendor.inbox_uri
+    came = {item.uri: item.modified for item in store.objects(f"{inbox_uri}/")}
+    files, notes = _new_files(inbox_uri, {})
+    files = [file for file in files if since <= came[f"{inbox_uri}/{file.name}"] < until]
+    _require_headers(files)
+    writer = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill")
+    _write(writer, files)
+    manifest = writer.commit(
+        window_from=since,
+        window_to=None,
+        fields=source_fields(TABLE),
+        state={"files": {file.checksum: file.name for file in files}},
+        notes=[backfilled(since, until), *notes],
+    )
+    return (manifest,)
+
+
+def _write(writer: LandingWriter, files: list[_File]) -> None:
+    for number, file in enumerate(files):
+        writer.write_original(f"{number:05d}-{PurePosixPath(file.name).name[-100:]}", file.body)
+        writer.write_rows(file.rows())
 
 
 def _new_files(inbox_uri: str, taken: Mapping[str, str]) -> tuple[list[_File], list[str]]:
@@ -172,15 +201,15 @@ class _File:
                 "line": record.line,
                 **dict(zip(self.header, cells, strict=False)),
             }
+            row.pop(MALFORMED, None)  # a column of that name says nothing about our parsing
             reasons = []
             if len(cells) < len(self.header):
                 reasons.append(f"{len(cells)} cells, expected {len(self.header)}")
             if len(cells) > len(self.header):
-                surplus = ", ".join(repr(cell) for cell in cells[len(self.header) :])
-                reasons.append(f"{len(cells)} cells, expected {len(self.header)}; surplus: {surplus}")
+                row[SURPLUS] = ", ".join(repr(cell) for cell in cells[len(self.header) :])
+                reasons.append(f"{len(cells)} cells, expected {len(self.header)}")
             if not self._is_utf8 and any(_is_escaped(cell) for cell in cells):
                 row = {key: _shown(value) if isinstance(value, str) else value for key, value in row.items()}
-                reasons = [_shown(reason) for reason in reasons]
                 reasons.append("bytes that are not UTF-8")
             if reasons:
                 row[MALFORMED] = "; ".join(reasons)

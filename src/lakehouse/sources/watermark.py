@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from lakehouse.settings import Settings
+
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
+# The ECB corrects its quotes for some days.
+_FX_OVERLAP = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,17 @@ class Watermark:
         return self.time - overlap
 
 
+def overlap(settings: Settings, source: str) -> timedelta:
+    """How long before the watermark a source's next window begins; zero where it goes on from offsets or files."""
+    sources = settings.sources
+    minutes = {
+        "hubspot": sources.hubspot.overlap_minutes,
+        "salesforce": sources.salesforce.overlap_minutes,
+        "snowflake": sources.snowflake.overlap_minutes,
+    }
+    return _FX_OVERLAP if source == "fx" else timedelta(minutes=minutes.get(source, 0))
+
+
 def window_end(newest_seen: datetime | None, watermark: Watermark, run_at: datetime) -> datetime | None:
     """The watermark that a run sets: the newest time seen, at most the run's own time, never less than before.
 
@@ -37,6 +52,11 @@ def window_end(newest_seen: datetime | None, watermark: Watermark, run_at: datet
         return watermark.time
     end = min(newest_seen, run_at)
     return end if watermark.time is None else max(end, watermark.time)
+
+
+def backfilled(since: datetime, until: datetime) -> str:
+    """The note of a backfill's manifest: its range, the end not included."""
+    return f"backfill of [{since:%Y-%m-%d %H:%M}, {until:%Y-%m-%d %H:%M}) UTC"
 
 
 def parse_time(value: object) -> datetime | None:

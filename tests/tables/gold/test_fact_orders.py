@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from lakehouse.session import local_frame
 from lakehouse.tables.gold import dim_fx, fact_orders
 from lakehouse.tables.money import with_usd
 
@@ -213,7 +214,7 @@ def test_prices_are_exact(spark: SparkSession, drawn: list[tuple[int, int, int]]
         (n, Decimal(cents).scaleb(-2), Decimal(usd).scaleb(-12), Decimal(ccy).scaleb(-12))
         for n, (cents, usd, ccy) in enumerate(drawn)
     ]
-    df = spark.createDataFrame(rows, "n int, amount decimal(18,2), usd decimal(20,12), ccy decimal(20,12)")
+    df = local_frame(spark, rows, "n int, amount decimal(18,2), usd decimal(20,12), ccy decimal(20,12)")
     priced = df.transform(with_usd, "price", amount="amount", usd_per_eur="usd", ccy_per_eur="ccy")
     expected: dict[int, Decimal | None] = {}
     with localcontext() as context:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from lakehouse.session import local_frame
 from lakehouse.tables.money import with_cross_rate
 from lakehouse.tables.silver import fx_rates
 
@@ -135,7 +136,7 @@ def test_cross_rates_are_exact(spark: SparkSession, pairs: list[tuple[int, int]]
     ]
     rows = [(n, Decimal(usd).scaleb(-12), Decimal(ccy).scaleb(-12)) for n, (usd, ccy) in enumerate(pairs)]
     rows += [(-1, None, Decimal(1)), (-2, Decimal(1), None), (-3, Decimal(1), Decimal(0))]
-    df = spark.createDataFrame(rows, "n int, usd decimal(20,12), ccy decimal(20,12)")
+    df = local_frame(spark, rows, "n int, usd decimal(20,12), ccy decimal(20,12)")
     got = {
         row["n"]: row["rate"]
         for row in collect(df.transform(with_cross_rate, "rate", usd_per_eur="usd", ccy_per_eur="ccy"))

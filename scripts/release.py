@@ -1,0 +1,640 @@
+#!/usr/bin/env python3
+"""Build, ship and roll back what runs on AWS.
+
+    scripts/release.py build [--python]   dist/releases/<id>/, and dist/python/<id>.tar.gz, of what is committed
+    scripts/release.py upload             put it into the code bucket, under its id; what is there is left alone
+    scripts/release.py activate [ID]      make Airflow use it: DAGs, requirements, and last dags/deployment.json
+    scripts/release.py rollback           activate the release that was active before
+    scripts/release.py list               releases in the bucket, the active one marked
+    scripts/release.py env                export lines for scripts/emr_submit.sh, of the active release
+
+A release is named by its content and never changed: a job run that was started with it finds all of it until its end,
+whatever is deployed meanwhile. Names of buckets and roles come from `terraform output` of terraform/, or from a file
+(--deployment); the first line, on stderr, says which environment and bucket that is, and with --environment another one
+is refused. With DRY_RUN=1 nothing is written, neither here nor there, and what would be is said.
+
+Activation replaces the DAG files one by one and deployment.json last. Tasks that are queued within these seconds may
+read a new DAG and the old release, and a daily run that is under way goes on with the new one. It is therefore refused
+while job runs of the daily pipeline are live; --force does it all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[1]
+DIST = REPO / "dist"
+JARS = REPO / ".local" / "jars"
+OWN_JAR = "spark/lakehouse-jvm.jar"
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+MANIFEST = "manifest.json"
+#: Of a Lambda package: what AWS takes by S3, unpacked.
+LAMBDA_LIMIT_BYTES = 250 * 1024 * 1024
+#: The machines of EMR Serverless: Amazon Linux 2023 has glibc 2.34.
+PLATFORMS = {
+    "X86_64": ("manylinux_2_28_x86_64", "manylinux2014_x86_64"),
+    "ARM64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64"),
+}
+PYTHON = "3.11"
+#: In place of a copied interpreter: the image's own, with the archive's packages behind what Spark puts on the path.
+LAUNCHER = f"""#!/bin/sh
+here="$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)"
+PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}$here/site-packages" exec python{PYTHON} "$@"
+"""
+IGNORED = {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "tests"}
+#: What releases are made of, jvm/ by its jar.
+SHIPPED = (
+    *("src/lakehouse", "schema_definitions", "jobs", "scripts", "config", "emr_configs", "dags", "jvm"),
+    *("requirements", "services"),
+)
+#: Job runs of the pipeline whose days have to be of one release: dags/common/run_ids.py names them by their DAG.
+DAILY = "daily_batch_pipeline:"
+LIVE = ("SUBMITTED", "QUEUED", "PENDING", "SCHEDULED", "RUNNING")
+
+
+class ReleaseError(Exception):
+    """What cannot be built or shipped, and what to do."""
+
+
+def dry_run() -> bool:
+    return os.environ.get("DRY_RUN", "") not in ("", "0")
+
+
+# -- build ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The files that a release is made of, by their path from the root of the clone."""
+
+    paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, allow_dirty: bool) -> Checkout:
+        """What git tracks, where it is as committed; with ``allow_dirty`` whatever lies there. Raises ReleaseError."""
+        if allow_dirty:
+            found = [p for name in SHIPPED for p in sorted((REPO / name).rglob("*")) if p.is_file()]
+            return cls(tuple(p.relative_to(REPO).as_posix() for p in found if _wanted(p.relative_to(REPO))))
+        changed = _git("status", "--porcelain", "--untracked-files=all", "--", *SHIPPED).splitlines()
+        if changed:
+            shown = "\n".join(changed[:10] + [f"… {len(changed)} in all"] * (len(changed) > 10))
+            raise ReleaseError(
+                f"received files that are not as committed:\n{shown}\nexpected a clean checkout, because a release is "
+                "what a commit holds: commit, or put them aside; `build --allow-dirty` takes what lies there"
+            )
+        listed = _git("ls-files", "-z", "--", *SHIPPED).split("\0")
+        return cls(tuple(sorted(name for name in listed if name and _wanted(Path(name)))))
+
+    def tree(self, folder: str, prefix: str) -> dict[str, bytes]:
+        """Files below a folder, by their name below ``prefix``."""
+        return {
+            f"{prefix}/{name.removeprefix(folder + '/')}".removeprefix("/"): (REPO / name).read_bytes()
+            for name in self.paths
+            if name.startswith(f"{folder}/")
+        }
+
+    def within(self, folder: str, suffix: str) -> dict[str, bytes]:
+        """Files that lie in a folder itself, by their path."""
+        return {
+            name: (REPO / name).read_bytes()
+            for name in self.paths
+            if name.rpartition("/")[0] == folder and name.endswith(suffix)
+        }
+
+
+def _wanted(path: Path) -> bool:
+    return not IGNORED & set(path.parts[:-1]) and path.suffix != ".pyc"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=REPO, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ReleaseError("git is not on PATH, and it says which files a release is made of") from None
+    if done.returncode != 0:
+        raise ReleaseError(
+            f"git says of {REPO}: {done.stderr.strip()}\nA release is made of what git tracks, in a clone; outside of "
+            "one `build --allow-dirty` takes every file that lies there"
+        )
+    return done.stdout
+
+
+def zip_bytes(files: dict[str, bytes]) -> bytes:
+    """A zip whose bytes depend on names and contents alone: not compressed, because zlib's versions differ."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, ZIP_TIME)
+            info.create_system = 3  # Unix, wherever it is built
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, files[name])
+    return buffer.getvalue()
+
+
+def library_zip(checkout: Checkout) -> bytes:
+    """src/lakehouse and schema_definitions, as --py-files takes them."""
+    return zip_bytes(
+        checkout.tree("src/lakehouse", "lakehouse")
+        | checkout.tree("schema_definitions", "schema_definitions")
+    )
+
+
+def jars() -> dict[str, bytes]:
+    """The jars that EMR's image lacks, each checked against jars.sha256; and our own."""
+    manifest = ElementTree.parse(REPO / "emr_configs" / "jars.xml")  # nosec B314  # our own file
+    names = sorted(
+        f"kafka/{one.get('name')}-{one.get('rev')}.jar"
+        for one in manifest.iter("dependency")
+        if (one.get("conf") or "").split("->")[0] == "kafka"
+    )
+    sums = {}
+    for line in (REPO / "emr_configs" / "jars.sha256").read_text().splitlines():
+        if line and not line.startswith("#"):
+            digest, name = line.split()
+            sums[name] = digest
+    found = {}
+    for name in [*names, OWN_JAR]:
+        path = JARS / name
+        if not path.exists():
+            raise ReleaseError(f"{path} is missing: `make jars` fetches and builds it")
+        found[f"jars/{name}"] = path.read_bytes()
+        if name in names and hashlib.sha256(found[f"jars/{name}"]).hexdigest() != sums.get(name):
+            raise ReleaseError(f"{path} is not the jar that jars.sha256 names: `make jars` fetches it anew")
+    return found
+
+
+def lambda_packages(checkout: Checkout) -> dict[str, bytes]:
+    """A zip for each service that is a Lambda function: services/<name>/ with a handler.py.
+
+    It holds the function's own files alone. Packages of others are not put beside them: no function is there yet that
+    says which it needs, and one whose requirements.txt names any is refused rather than shipped to fail.
+    """
+    found = {}
+    for handler in (name for name in checkout.paths if re.fullmatch(r"services/[^/]+/handler\.py", name)):
+        folder = handler.rpartition("/")[0]
+        files = checkout.tree(folder, "")
+        name = folder.rpartition("/")[2]
+        for line in files.get("requirements.txt", b"").decode().splitlines():
+            # boto3 is on Lambda's image.
+            if line.strip() and not re.match(r"\s*(#|boto3\b|botocore\b)", line):
+                raise ReleaseError(
+                    f"{folder}/requirements.txt names {line.strip()!r}, and packages of others are not put into "
+                    "a Lambda's zip yet: docs/deployment.md, step 8"
+                )
+        unpacked = sum(map(len, files.values()))
+        if unpacked > LAMBDA_LIMIT_BYTES:
+            raise ReleaseError(
+                f"{folder} is {unpacked} bytes unpacked; Lambda takes {LAMBDA_LIMIT_BYTES}. "
+                "Ship it as an image, or move packages into a layer."
+            )
+        found[f"{name}.zip"] = zip_bytes(files)
+    return found
+
+
+def artefacts(allow_dirty: bool = False) -> dict[str, bytes]:
+    """Everything of a release, by its key below releases/<id>/."""
+    checkout = Checkout.of(allow_dirty)
+    found = {
+        "lib/lakehouse.zip": library_zip(checkout),
+        "requirements.txt": (REPO / "requirements" / "mwaa.txt").read_bytes(),
+    }
+    for folder, suffix in (("jobs", ".py"), ("scripts", ".py"), ("config", ".yaml"), ("emr_configs", "")):
+        found |= checkout.within(folder, suffix)
+    # DAGs read only what is shipped with them.
+    found |= checkout.tree("dags", "dags") | checkout.tree("emr_configs", "dags/emr_configs")
+    return found | jars() | lambda_packages(checkout)
+
+
+def python_id(architecture: str) -> str:
+    """Name of the Python archive: what it is made from, so that it is built and uploaded only when that changes."""
+    digest = hashlib.sha256((REPO / "requirements" / "emr.txt").read_bytes())
+    digest.update(repr((PLATFORMS[architecture], PYTHON, LAUNCHER)).encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release that is built: its id, its folder, and what it needs of Python."""
+
+    id: str
+    folder: Path
+    files: dict[str, str]
+    python: str
+
+    @property
+    def python_key(self) -> str:
+        return f"python/{self.python}.tar.gz"
+
+
+def build(architecture: str, with_python: bool, out: Path = DIST, allow_dirty: bool = False) -> Release:
+    """Write dist/releases/<id>/; the id is the hash of names and contents. A dry run only works the id out."""
+    found = artefacts(allow_dirty)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(found.items())}
+    python = python_id(architecture)
+    manifest = json.dumps({"files": files, "python": python}, indent=1, sort_keys=True).encode()
+    identity = hashlib.sha256(manifest).hexdigest()[:16]
+    folder = out / "releases" / identity
+    if dry_run():
+        return Release(identity, folder, files, python)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, data in [*found.items(), (MANIFEST, manifest)]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (out / "current").write_text(identity)
+    if with_python:
+        build_python(architecture, out / "python" / f"{python}.tar.gz")
+    return Release(identity, folder, files, python)
+
+
+def build_python(architecture: str, target: Path) -> None:
+    """The packages of requirements/emr.txt as wheels of the runtime's platform, with a launcher as bin/python."""
+    with tempfile.TemporaryDirectory() as scratch:
+        site = Path(scratch) / "site-packages"
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        command += ["--no-compile", "--require-hashes", "--only-binary=:all:", "--target", str(site)]
+        command += ["--python-version", PYTHON, "--implementation", "cp"]
+        command += [option for name in PLATFORMS[architecture] for option in ("--platform", name)]
+        command += ["-r", str(REPO / "requirements" / "emr.txt")]
+        if subprocess.run(command).returncode != 0:
+            raise ReleaseError("pip found no wheel for the platform of one of the packages above")
+        # Scripts name this machine's interpreter, and nothing calls them.
+        shutil.rmtree(site / "bin", ignore_errors=True)
+        members = {
+            f"site-packages/{p.relative_to(site).as_posix()}": (p.read_bytes(), 0o644)
+            for p in files_below_all(site)
+        }
+        members["bin/python"] = (LAUNCHER.encode(), 0o755)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        write_tar(part, members)
+        part.replace(target)
+
+
+def files_below_all(folder: Path) -> Iterator[Path]:
+    """Every file but what pip writes about this very installation."""
+    return (
+        p
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in ("RECORD", "INSTALLER", "direct_url.json")
+    )
+
+
+def write_tar(path: Path, members: dict[str, tuple[bytes, int]]) -> None:
+    """A .tar.gz whose bytes depend on names, contents and modes alone."""
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for name in sorted(members):
+            data, mode = members[name]
+            info = tarfile.TarInfo(name)
+            info.size, info.mode, info.mtime = len(data), mode, 0
+            archive.addfile(info, io.BytesIO(data))
+
+
+def built(out: Path = DIST) -> Release:
+    """The release that was built last."""
+    try:
+        identity = (out / "current").read_text()
+        folder = out / "releases" / identity
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise ReleaseError("nothing is built: scripts/build_zip.sh") from None
+    return Release(identity, folder, manifest["files"], manifest["python"])
+
+
+# -- ship -----------------------------------------------------------------------------------------------------
+
+
+def deployment_values(path: Path | None) -> dict[str, str]:
+    """Names of buckets, application and roles: from a file, or from Terraform's outputs."""
+    if path is not None:
+        values: dict[str, Any] = json.loads(path.read_text())
+    else:
+        command = ["terraform", f"-chdir={REPO / 'terraform'}", "output", "-json"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            values = json.loads(done.stdout)
+        except (FileNotFoundError, subprocess.CalledProcessError) as error:
+            words = getattr(error, "stderr", "") or str(error)
+            raise ReleaseError(
+                f"terraform output does not answer: {words.strip()}\n`make init` and `make deploy` come first"
+            ) from None
+    found = dict(values.get("deployment", {}).get("value", values))
+    environment = values.get("environment", {})
+    found["ENVIRONMENT"] = (
+        environment["value"]
+        if isinstance(environment, dict) and environment
+        else found.get("ENVIRONMENT", "")
+    )
+    missing = [
+        name
+        for name in (
+            "CODE_BUCKET",
+            "LAKE_BUCKET",
+            "EMR_APPLICATION_ID",
+            "EMR_EXECUTION_ROLE_ARN",
+            "ENVIRONMENT",
+        )
+        if not found.get(name)
+    ]
+    if missing:
+        raise ReleaseError(f"the deployment says nothing of {', '.join(missing)}: `make deploy` first")
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def check_environment(values: Mapping[str, str], expected: str | None) -> None:
+    """Refuse to ship into another environment than the one that was asked for: the outputs are those of whatever
+    backend terraform/ was initialised with last."""
+    if expected is not None and values["ENVIRONMENT"] != expected:
+        raise ReleaseError(
+            f"received outputs of {values['ENVIRONMENT']} (code bucket {values['CODE_BUCKET']}), expected those of "
+            f"{expected}: `make init ENV={expected}` first"
+        )
+
+
+class Bucket:
+    """The code bucket."""
+
+    def __init__(self, name: str, region: str | None = None) -> None:
+        import boto3
+
+        self.name = name
+        self.s3 = boto3.client("s3", region_name=region)
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def get(self, key: str) -> bytes | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            return bytes(self.s3.get_object(Bucket=self.name, Key=key)["Body"].read())
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+
+    def put(self, key: str, data: bytes) -> None:
+        if dry_run():
+            print(f"would put s3://{self.name}/{key} ({len(data)} bytes)")
+            return
+        self.s3.put_object(Bucket=self.name, Key=key, Body=data, ChecksumAlgorithm="SHA256")
+
+    def put_file(self, key: str, path: Path) -> None:
+        if dry_run():
+            print(f"would put s3://{self.name}/{key} ({path.stat().st_size} bytes)")
+            return
+        self.s3.upload_file(str(path), self.name, key)
+
+    def delete(self, key: str) -> None:
+        if dry_run():
+            print(f"would delete s3://{self.name}/{key}")
+            return
+        self.s3.delete_object(Bucket=self.name, Key=key)
+
+
+def upload(bucket: Bucket, release: Release, out: Path = DIST) -> str:
+    """Put what is not there; the manifest last, so that a release with a manifest is whole."""
+    base = f"releases/{release.id}"
+    if bucket.get(f"{base}/{MANIFEST}") is None:
+        for name in release.files:
+            bucket.put(f"{base}/{name}", (release.folder / name).read_bytes())
+        words = f"{len(release.files)} files"
+    else:
+        words = "was there already"
+    if not bucket.keys(release.python_key):
+        archive = out / release.python_key
+        if not archive.exists():
+            raise ReleaseError(f"{archive} is neither built nor in the bucket: scripts/build_zip.sh --python")
+        bucket.put_file(release.python_key, archive)
+        words += ", and its Python packages"
+    if bucket.get(f"{base}/{MANIFEST}") is None:
+        bucket.put(f"{base}/{MANIFEST}", (release.folder / MANIFEST).read_bytes())
+    return f"release {release.id} {'would be ' if dry_run() else ''}in s3://{bucket.name}/{base}/: {words}"
+
+
+def activate(bucket: Bucket, identity: str, values: dict[str, str]) -> str:
+    """Put the release's DAGs where Airflow looks, and last the file that says which release they submit."""
+    base = f"releases/{identity}"
+    body = bucket.get(f"{base}/{MANIFEST}")
+    if body is None:
+        raise ReleaseError(
+            f"s3://{bucket.name}/{base}/ is no whole release: `scripts/release.py list` says which are"
+        )
+    manifest = json.loads(body)
+    before = active(bucket)
+    wanted = {name: digest for name, digest in manifest["files"].items() if name.startswith("dags/")}
+    for name, digest in wanted.items():
+        data = bucket.get(f"{base}/{name}") or b""
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ReleaseError(
+                f"s3://{bucket.name}/{base}/{name} is not what its manifest says; upload the release anew"
+            )
+        if bucket.get(name) != data:
+            bucket.put(name, data)
+    requirements = bucket.get(f"{base}/requirements.txt") or b""
+    has_new_requirements = bucket.get("requirements.txt") != requirements
+    if has_new_requirements:
+        bucket.put("requirements.txt", requirements)
+    bucket.put(
+        "dags/deployment.json",
+        json.dumps(settings_of(identity, manifest["python"], values), indent=1, sort_keys=True).encode(),
+    )
+    for key in bucket.keys("dags/"):
+        if key not in wanted and key != "dags/deployment.json":
+            bucket.delete(key)
+    if before != identity:
+        record = {"release": identity, "before": before, "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        bucket.put("active.json", json.dumps(record, indent=1).encode())
+    note = (
+        ""
+        if not has_new_requirements
+        else "; requirements.txt is new: update MWAA (docs/deployment.md, Upgrades)"
+    )
+    return f"release {identity} {'would be' if dry_run() else 'is'} active (before: {before or 'none'}){note}"
+
+
+def daily_runs(emr: Any, application: str) -> list[str]:
+    """Job runs of the daily pipeline that are live, as "name (state)"."""
+    pages = emr.get_paginator("list_job_runs").paginate(applicationId=application, states=list(LIVE))
+    runs = (run for page in pages for run in page["jobRuns"])
+    return sorted(f"{run['name']} ({run['state']})" for run in runs if run.get("name", "").startswith(DAILY))
+
+
+def check_idle(values: Mapping[str, str]) -> None:
+    """Refuse to change the release under a daily run. Between two of its jobs there is nothing to be seen of it."""
+    import boto3
+
+    emr = boto3.client("emr-serverless", region_name=values.get("AWS_REGION"))
+    live = daily_runs(emr, values["EMR_APPLICATION_ID"])
+    if live:
+        raise ReleaseError(
+            f"a daily run is under way: {', '.join(live)}. Its next jobs would be those of another release: "
+            "wait for its end, or --force"
+        )
+
+
+def settings_of(identity: str, python: str, values: dict[str, str]) -> dict[str, str]:
+    """dags/deployment.json: settings of dags/common/settings.py, with what belongs to this release."""
+    code = f"{values['CODE_BUCKET']}/releases/{identity}"
+    found = {name: value for name, value in values.items() if name != "ENVIRONMENT"}
+    return found | {
+        "CODE_BUCKET": code,
+        "LAKEHOUSE_CONFIG": f"s3://{code}/config/{values['ENVIRONMENT']}.yaml",
+        "EMR_PYTHON_ARCHIVE": f"s3://{values['CODE_BUCKET']}/python/{python}.tar.gz",
+    }
+
+
+def active(bucket: Bucket) -> str | None:
+    body = bucket.get("active.json")
+    return None if body is None else str(json.loads(body)["release"])
+
+
+def rollback(bucket: Bucket, values: dict[str, str]) -> str:
+    body = bucket.get("active.json")
+    before = None if body is None else json.loads(body)["before"]
+    if before is None:
+        raise ReleaseError(
+            "no release was active before this one; `scripts/release.py list`, then `activate ID`"
+        )
+    return activate(bucket, str(before), values)
+
+
+def exports(deployed: Mapping[str, str]) -> list[str]:
+    """Lines for a shell. boto3 reads the Region by another name than the AWS command line."""
+    values = dict(deployed)
+    if values.get("AWS_REGION"):
+        values["AWS_DEFAULT_REGION"] = values["AWS_REGION"]
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(values.items())]
+
+
+def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--deployment", type=Path, help="a file in place of `terraform output -json`")
+    parser.add_argument("--environment", choices=("dev", "prod"), help="refuse the outputs of another one")
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", help="build dist/releases/<id>/")
+    builder.add_argument("--python", action="store_true", help="build the jobs' Python packages as well")
+    builder.add_argument(
+        "--platform", choices=sorted(PLATFORMS), default="X86_64", help="of the EMR application"
+    )
+    builder.add_argument("--allow-dirty", action="store_true", help="what lies there, committed or not")
+    commands.add_parser("upload", help="put the built release into the code bucket")
+    activator = commands.add_parser("activate", help="make a release the one that runs")
+    activator.add_argument("id", nargs="?", help="default: the one that was built last")
+    for command in (activator, commands.add_parser("rollback", help="activate the release before")):
+        command.add_argument("--force", action="store_true", help="also while a daily run is under way")
+    commands.add_parser("list", help="releases in the bucket")
+    commands.add_parser("env", help="export lines for scripts/emr_submit.sh")
+    return parser.parse_args(argv)
+
+
+def say_built(release: Release) -> None:
+    would = "would be " if dry_run() else ""
+    print(f"release {release.id}: {len(release.files)} files {would}in {release.folder.relative_to(REPO)}")
+    print(f"Python packages: {release.python_key}")
+    for name in release.files:
+        if name.endswith(".zip") and "/" not in name:
+            digest = base64.b64encode(bytes.fromhex(release.files[name])).decode()
+            print(f"Lambda package: releases/{release.id}/{name}, sha256_base64 {digest}")
+
+
+def ship(arguments: argparse.Namespace) -> None:
+    """What is done in an account."""
+    values = deployment_values(arguments.deployment)
+    region = values.get("AWS_REGION")
+    # On stderr: what `env` prints is evaluated.
+    print(
+        f"{values['ENVIRONMENT']}: s3://{values['CODE_BUCKET']} in {region or 'no Region'}", file=sys.stderr
+    )
+    check_environment(values, arguments.environment)
+    bucket = Bucket(values["CODE_BUCKET"], region)
+    if arguments.command == "upload":
+        print(upload(bucket, built()))
+    elif arguments.command in ("activate", "rollback"):
+        if not arguments.force:
+            check_idle(values)
+        if arguments.command == "activate":
+            print(activate(bucket, arguments.id or built().id, values))
+        else:
+            print(rollback(bucket, values))
+    elif arguments.command == "list":
+        current = active(bucket)
+        for key in bucket.keys("releases/"):
+            if key.endswith(f"/{MANIFEST}"):
+                identity = key.split("/")[1]
+                print(f"{identity}{'  active' if identity == current else ''}")
+    else:
+        body = bucket.get("dags/deployment.json")
+        if body is None:
+            raise ReleaseError("no release is active: `scripts/release.py activate`")
+        print("\n".join(exports(json.loads(body))))
+
+
+def asked(arguments: argparse.Namespace) -> None:
+    """`ship`, with what AWS refuses as words."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ModuleNotFoundError:
+        raise ReleaseError(
+            "this Python has no boto3: `. .venv/bin/activate` first, after `make setup`"
+        ) from None
+    try:
+        ship(arguments)
+    except (BotoCoreError, ClientError) as error:
+        words = " ".join(str(error).split())
+        raise ReleaseError(
+            f"AWS refused: {words}. Check `aws sts get-caller-identity` and the Region"
+        ) from None
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = arguments_of(argv)
+    try:
+        if arguments.command == "build":
+            release = build(arguments.platform, arguments.python, allow_dirty=arguments.allow_dirty)
+            say_built(release)
+        else:
+            asked(arguments)
+    except ReleaseError as problem:
+        print(f"release: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Python's pitfalls, what looks like a credential, known vulnerabilities of what runs on AWS (asks the network).
+# The tools: make check-tools. A finding that is none gets `# nosec` with its reason, or its place in .secrets.baseline:
+#   .venvs/checks/bin/detect-secrets scan --baseline .secrets.baseline
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools=.venvs/checks/bin
+[ -x "$tools/bandit" ] || {
+  echo "$tools/bandit is missing: make check-tools" >&2
+  exit 2
+}
+
+echo "bandit"
+"$tools/bandit" --quiet --recursive --severity-level medium --confidence-level medium src jobs dags scripts
+
+echo "detect-secrets"
+# It rewrites its baseline, and ends 3, where lines have only moved: let it have a copy.
+baseline=$(mktemp)
+trap 'rm -f "$baseline"' EXIT
+cp .secrets.baseline "$baseline"
+mapfile -d '' files < <(git ls-files -z -- ':!.secrets.baseline')
+"$tools/detect-secrets-hook" --baseline "$baseline" "${files[@]}" >&2 || [ $? = 3 ]
+
+echo "pip-audit"
+"$tools/pip-audit" --disable-pip --require-hashes --requirement requirements/emr.txt
+# What is installed on MWAA beyond its image; the constraint on the first line is Airflow's own list.
+plain=$(mktemp)
+trap 'rm -f "$baseline" "$plain"' EXIT
+grep -v '^--constraint' requirements/mwaa.txt >"$plain"
+"$tools/pip-audit" --disable-pip --no-deps --requirement "$plain"

@@ -1,0 +1,367 @@
+"""Reconcile: what the sources hold against what the lake holds, and a bounded proposal where they differ.
+
+By days: orders of Snowflake, their number and the sum of their amounts for each day of events, as the source has them
+now and as it gave them to certified runs, refused rows included and fixed ones as they came. By ids (``--ids``): every
+live contact, account and lead of the source against the live ones of certified Silver.
+
+All that is found goes to ops.reconciliations first; a difference then ends the job as failed, with the command that
+would close it, so that whoever is on call hears of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from importlib import import_module
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+
+from lakehouse import contracts
+from lakehouse.cli import Job
+from lakehouse.contracts.spark import schema
+from lakehouse.delta.read import read
+from lakehouse.delta.write import replace_where
+from lakehouse.errors import SourceDiffers
+from lakehouse.flows import own_run
+from lakehouse.flows.backfill import command
+from lakehouse.flows.emit import record
+from lakehouse.flows.ingest import Load, certification
+from lakehouse.flows.landed import unpacked
+from lakehouse.landing import POSITION, LandingWriter, read_manifest
+from lakehouse.quality import refused, rules, verdicts
+from lakehouse.quality.verdicts import Certification
+from lakehouse.runs import run_time
+from lakehouse.session import local_frame
+from lakehouse.sources import snowflake
+from lakehouse.sources.snowflake import DayTotal
+from lakehouse.submit import by_hand
+
+TABLE = "ops.reconciliations"
+ORDERS = "bronze.snowflake_orders"
+# Silver tables that are compared by id, with the source that names the ids.
+BY_ID = {
+    "silver.hubspot_contacts": "hubspot",
+    "silver.salesforce_accounts": "salesforce",
+    "silver.salesforce_leads": "salesforce",
+}
+
+# Bronze columns that say when a record changed and whether it is deleted.
+DELETES = {"hubspot": ("lastmodifieddate", "archived"), "salesforce": ("systemmodstamp", "isdeleted")}
+MARK_GONE = f"{by_hand('reconcile')} --ids --mark-gone"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of ops.reconciliations. ``proposal`` is None where source and lake agree."""
+
+    table: str
+    day: date
+    source_rows: int
+    lake_rows: int
+    source_amount: Decimal | None = None
+    lake_amount: Decimal | None = None
+    missing: int | None = None
+    gone: int | None = None
+    proposal: str | None = None
+
+    @property
+    def closing_missing(self) -> str | None:
+        """What is left to do once rows that are gone are marked."""
+        left = [each for each in (self.proposal or "").split("; ") if each not in ("", MARK_GONE)]
+        return "; ".join(left) or None
+
+    def __str__(self) -> str:
+        amounts = (
+            "" if self.source_amount is None else f", amounts {self.source_amount} and {self.lake_amount}"
+        )
+        ids = "" if self.missing is None else f", {self.missing} missing, {self.gone} gone at the source"
+        return f"{self.table}, {self.day}: source {self.source_rows}, lake {self.lake_rows}{amounts}{ids}"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The job's own arguments."""
+    parser.add_argument("--days", type=int, default=35, help="days of events to compare (default: 35)")
+    parser.add_argument("--ids", action="store_true", help="compare all ids of contacts, accounts and leads")
+    parser.add_argument(
+        "--mark-gone",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="with --ids: mark what a source purged as deleted in the lake",
+    )
+
+
+def reconcile(job: Job) -> None:
+    """The job reconcile. Raises SourceDiffers, after everything is written, where a source and the lake differ."""
+    job.outcome.repeated_by(_command(job))
+    found = list(_ids(job)) if job.arguments.ids else _days(job, job.arguments.days)
+    _write(job, found)
+    differing = [each for each in found if each.proposal is not None]
+    if differing:
+        proposals = dict.fromkeys(each.proposal for each in differing if each.proposal is not None)
+        raise SourceDiffers(
+            "\n".join(
+                [
+                    "received other rows from the sources than the lake holds, expected the same",
+                    *(f"  - {each}" for each in differing),
+                ]
+            ),
+            hint="; ".join(proposals),
+        )
+    job.outcome.notes.append(f"{len(found)} comparisons, all equal")
+
+
+def _command(job: Job) -> str:
+    given = job.arguments
+    if not given.ids:
+        return f"{by_hand('reconcile')} --days {given.days}"
+    return MARK_GONE if given.mark_gone else f"{by_hand('reconcile')} --ids"
+
+
+def compare(
+    source: Mapping[date, DayTotal], lake: Mapping[date, DayTotal], days: Sequence[date]
+) -> list[Finding]:
+    """A finding for each day; days that differ propose the backfill of the whole stretch that they are in."""
+    nothing = DayTotal(0, Decimal(0))
+    differing = [day for day in days if source.get(day, nothing) != lake.get(day, nothing)]
+    proposals = dict(_proposals("snowflake", differing))
+    return [
+        Finding(
+            ORDERS,
+            day,
+            source.get(day, nothing).rows,
+            lake.get(day, nothing).rows,
+            source.get(day, nothing).amount,
+            lake.get(day, nothing).amount,
+            proposal=proposals.get(day),
+        )
+        for day in days
+    ]
+
+
+def _proposals(source: str, days: Sequence[date]) -> Iterator[tuple[date, str]]:
+    """The command for each of some days in order: adjacent days share one."""
+    stretch: list[date] = []
+    for day in [*days, None]:
+        if stretch and (day is None or day - stretch[-1] > timedelta(days=1)):
+            proposal = command(source, stretch[0], stretch[-1])
+            yield from ((each, proposal) for each in stretch)
+            stretch = []
+        if day is not None:
+            stretch.append(day)
+
+
+def _days(job: Job, count: int) -> list[Finding]:
+    known = certification(job, ORDERS)
+    if known.watermark is None:
+        job.outcome.notes.append(f"{ORDERS}: nothing is certified, so nothing is compared")
+        return []
+    until = run_time(job.run_id).date() + timedelta(days=1)
+    since = until - timedelta(days=count)
+    source = snowflake.days(job.settings, since, until, known.watermark)
+    lake = {
+        row["day"]: DayTotal(row["rows"], row["amount"] or Decimal(0))
+        for row in _lake_days(job, known, since, until).collect()
+    }
+    return compare(source, lake, [since + timedelta(days=n) for n in range(count)])
+
+
+def _lake_days(job: Job, known: Certification, since: date, until: date) -> DataFrame:
+    """Distinct (order, event) of each day as the source gave them to certified runs, and their newest amounts."""
+    contract = contracts.load(ORDERS)
+    stored = read(job.spark, job.settings.table_uri(ORDERS), known.version)
+    # What a replay brought is in quarantine as it came.
+    is_replayed = F.col(POSITION).contains("/")
+    certified = stored.where(verdicts.rows_of(known.runs.values())).where(~is_replayed)
+    states = refused.rows(job.spark, job.settings).where(
+        (F.col("table_name") == ORDERS) & F.col("run_id").isin(*known.run_ids)
+    )
+    raw = unpacked(
+        states.select(
+            F.col("received").alias("payload"),
+            F.col("position").alias(POSITION),
+            F.col("run_id").alias("_run_id"),
+            F.col("source").alias("_source"),
+            F.col("landed_at").alias("_landed_at"),
+            "ingest_date",
+        ),
+        "snowflake",
+        job.settings.sources.kafka.max_value_bytes,
+    )
+    columns = ("order_id", "event_ts", "loaded_at", "amount")
+    given = certified.select(*columns).unionByName(rules.split(raw, contract).select(*columns))
+    newest = Window.partitionBy("order_id", "event_ts").orderBy(
+        F.desc_nulls_last("loaded_at"), F.desc_nulls_last("amount")
+    )
+    in_range = (F.col("event_ts") >= F.lit(str(since)).cast("timestamp")) & (
+        F.col("event_ts") < F.lit(str(until)).cast("timestamp")
+    )
+    rows = given.where(F.col("order_id").isNotNull() & in_range).withColumn(
+        "_place", F.row_number().over(newest)
+    )
+    return (
+        rows.where("_place = 1")
+        .groupBy(F.to_date("event_ts").alias("day"))
+        .agg(F.count(F.lit(1)).alias("rows"), F.sum("amount").cast("decimal(38,2)").alias("amount"))
+    )
+
+
+def _ids(job: Job) -> Iterator[Finding]:
+    """Live ids of each source against the live ones of certified Silver, changed up to the watermark."""
+    for table, source in BY_ID.items():
+        name = table.split(".")[1]
+        silver = certification(job, table)
+        bronze = certification(job, f"bronze.{name}")
+        if silver.version is None or bronze.watermark is None:
+            job.outcome.notes.append(f"{table}: nothing is certified, so nothing is compared")
+            continue
+        if bronze.run_ids - silver.merged.get(f"bronze.{name}", frozenset()):
+            job.outcome.notes.append(f"{table}: certified runs wait for bronze_to_silver: compare after it")
+            continue
+        ids = import_module(f"lakehouse.sources.{source}").known_ids(job.settings, name)
+        given = job.spark.createDataFrame(
+            pa.table(
+                {
+                    "id": pa.array([each for each, _, _ in ids], pa.string()),
+                    "is_in_bin": pa.array([is_in_bin for _, is_in_bin, _ in ids], pa.bool_()),
+                    "modified_at": pa.array([time for _, _, time in ids], pa.timestamp("us", tz="UTC")),
+                }
+            )
+        )
+        held = read(job.spark, job.settings.table_uri(table), silver.version).select("id", "is_deleted")
+        compared = _compared(given, held, bronze.watermark).persist()
+        try:
+            finding = _found(job, table, source, compared)
+            if finding.gone and job.arguments.mark_gone:
+                gone = compared.where("is_gone").select("id")
+                job.outcome.notes.append(_mark_gone(job, name, source, gone, bronze))
+                finding = replace(finding, gone=0, proposal=finding.closing_missing)
+            yield finding
+        finally:
+            compared.unpersist()
+
+
+def _compared(given: DataFrame, held: DataFrame, watermark: datetime) -> DataFrame:
+    """Every id of either side, and whether it is live at the source and in the lake, ``is_missing`` or ``is_gone``.
+
+    Missing: the lake does not know of the last change, deletions included. Gone: the source does not know the id.
+    """
+    joined = given.withColumn("_given", ~F.col("is_in_bin")).join(
+        held.withColumn("_live", ~F.col("is_deleted")), on="id", how="full"
+    )
+    # What changed after the watermark is the next run's.
+    is_due = F.col("modified_at") <= F.lit(watermark.isoformat()).cast("timestamp")
+    sides = joined.select(
+        "id",
+        "modified_at",
+        F.coalesce("_given", F.lit(False)).alias("is_given"),
+        F.coalesce("_live", F.lit(False)).alias("is_live"),
+        F.col("_given").isNotNull().alias("_is_known"),
+        is_due.alias("_is_due"),
+    )
+    is_other = F.col("is_given") != F.col("is_live")
+    return sides.withColumns(
+        {
+            "is_missing": F.coalesce(F.col("_is_known") & is_other & F.col("_is_due"), F.lit(False)),
+            "is_gone": F.col("is_live") & ~F.col("_is_known"),
+        }
+    )
+
+
+def _found(job: Job, table: str, source: str, compared: DataFrame) -> Finding:
+    row = compared.agg(
+        *[F.count_if(side).alias(side) for side in ("is_given", "is_live", "is_missing", "is_gone")],
+        F.collect_set(F.when(F.col("is_missing"), F.to_date("modified_at"))).alias("days"),
+    ).head()
+    assert row is not None  # an aggregation without grouping has one row
+    missing, gone = row["is_missing"], row["is_gone"]
+    proposals = list(dict.fromkeys(each for _, each in _proposals(source, sorted(row["days"]))))
+    proposals += [MARK_GONE] if gone else []
+    return Finding(
+        table,
+        run_time(job.run_id).date(),
+        row["is_given"],
+        row["is_live"],
+        missing=missing,
+        gone=gone,
+        proposal="; ".join(proposals) or None,
+    )
+
+
+def _mark_gone(job: Job, name: str, source: str, gone: DataFrame, known: Certification) -> str:
+    """Bring rows that the source purged into Bronze once more, as deleted at the time of this run: a run of its own."""
+    table = f"bronze.{name}"
+    contract = contracts.load(table)
+    changed, deleted = DELETES[source]
+    own = own_run.own_job(
+        job, f"gone_{source}_to_bronze", own_run.derived_run_id(job.run_id, f"{table}/gone")
+    )
+    own.outcome.repeated_by(f"{MARK_GONE} --run-id {job.run_id}")
+    stored = read(job.spark, job.settings.table_uri(table), known.version).where(
+        verdicts.rows_of(known.runs.values())
+    )
+    newest = Window.partitionBy("id").orderBy(F.desc_nulls_last(changed), "_payload_hash")
+    last = (
+        stored.join(gone, on="id", how="left_semi")
+        .withColumn("_place", F.row_number().over(newest))
+        .where("_place = 1")
+    )
+    said = {changed: F.lit(run_time(job.run_id).isoformat()), deleted: F.lit("true")}
+    values = [
+        said.get(column.name, _as_text(column.name, column.type)).alias(column.source_field)
+        for column in contract.columns
+        if column.source_field is not None
+    ]
+    rows = last.orderBy("id").select(*values)
+    manifest = read_manifest(job.settings, source, name, own.run_id)
+    if manifest is None:
+        writer = LandingWriter(job.settings, source, name, own.run_id, kind="backfill")
+        count = writer.write_rows(row.asDict() for row in rows.toLocalIterator())
+        manifest = writer.commit(
+            window_from=None,
+            window_to=None,
+            notes=[f"{table}: {count} records that the source has no more, marked as deleted"],
+        )
+    with own_run.told(own):
+        own_run.load(own, [manifest], Load.require_contract)
+        own_run.certify(own, [manifest])
+    record(own.beside("emit_lineage_and_metrics"))
+    return f"{manifest.notes[0]} by run {own.run_id}"
+
+
+def _as_text(name: str, kind: str) -> Column:
+    column = F.col(name)
+    is_time = kind.startswith("timestamp")
+    return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX") if is_time else column.cast("string")
+
+
+def _write(job: Job, found: Sequence[Finding]) -> None:
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "run_id": job.run_id,
+            "table_name": each.table,
+            "day": each.day,
+            "source_rows": each.source_rows,
+            "lake_rows": each.lake_rows,
+            "source_amount": each.source_amount,
+            "lake_amount": each.lake_amount,
+            "missing": each.missing,
+            "gone": each.gone,
+            "agrees": each.proposal is None,
+            "proposal": each.proposal,
+            "recorded_at": now,
+        }
+        for each in found
+    ]
+    replace_where(
+        local_frame(job.spark, rows, schema(contracts.load(TABLE))),
+        job.settings.table_uri(TABLE),
+        f"run_id = '{job.run_id}'",
+        f"{job.run_id}/{job.name}/{TABLE}",
+    )

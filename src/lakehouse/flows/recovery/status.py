@@ -1,0 +1,276 @@
+"""Status: what needs somebody, each with the command to type next. Writes nothing.
+
+Looked at are the runs of the last days, the verdicts and heads of all tables, publications, replays and recoveries that
+were begun, and quarantine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import functions as F
+
+from lakehouse import contracts
+from lakehouse.cli import Job
+from lakehouse.delta.log import is_dropped, log_head, way_back
+from lakehouse.delta.read import has_same_files, is_empty
+from lakehouse.errors import GateFailed, NotCertified, SourceDiffers, WatchAlarm
+from lakehouse.flows import publish, replay
+from lakehouse.flows.recovery import base
+from lakehouse.flows.recovery.rerun import STORIES
+from lakehouse.landing import Manifest, read_manifest
+from lakehouse.observe import outcome as records
+from lakehouse.observe.outcome import Outcome
+from lakehouse.quality import refused, verdicts
+from lakehouse.quality.verdicts import Certification, Verdict
+from lakehouse.submit import QUARANTINE, RECOVER, by_hand
+
+_DAYS = 7
+# Jobs beside the daily run.
+_BESIDE = ("backfill", "reconcile", "dq_watchdog", "delta_optimize_vacuum")
+# Failures that found something: their hint is the command that puts it right.
+_FOUND = (SourceDiffers.code, WatchAlarm.code)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that needs somebody. ``command`` is a dry run wherever there is one."""
+
+    what: str
+    command: str
+
+
+def status(job: Job) -> list[Finding]:
+    """Everything that needs somebody, what is nearest to the sources first."""
+    outcomes = _recent(job)
+    known = {name: known for name in _gated() if (known := _certification(job, name)) is not None}
+    found = [*_dropped(job), *_failed(outcomes), *_failed_beside(outcomes), *_unjudged(outcomes, known)]
+    for each in known.values():
+        found += _refused(job, each)
+    found += [*_uncertified(job, known), *_stale(known), *_gold(job), *_begun(job), *_quarantine(job)]
+    return found
+
+
+def _gated() -> list[str]:
+    return [*contracts.names("bronze"), *contracts.names("silver")]
+
+
+def _certification(job: Job, name: str) -> Certification | None:
+    live = log_head(job.spark, job.settings.table_uri(name))
+    if live is None:
+        return None
+    return verdicts.certification(name, verdicts.read_all(job.settings, name), live.table_id)
+
+
+def _dropped(job: Job) -> Iterator[Finding]:
+    """Tables that were deleted and can be brought back, which comes before anything else."""
+    for name in contracts.names():
+        uri = job.settings.table_uri(name)
+        if log_head(job.spark, uri) is None and is_dropped(job.spark, uri):
+            yield Finding(f"{name}: its objects were deleted", way_back(uri))
+
+
+def _recent(job: Job) -> list[Outcome]:
+    """Outcomes of the runs of the last days, by run."""
+    found = records.read_all(job.settings, datetime.now(UTC) - timedelta(days=_DAYS))
+    return sorted(found, key=lambda outcome: (outcome.run_id, outcome.job))
+
+
+def _failed(outcomes: list[Outcome]) -> Iterator[Finding]:
+    """Jobs that failed and have not succeeded since, in that run or a later one; what gates say comes below."""
+    succeeded: dict[str, str] = {}
+    for outcome in outcomes:
+        if outcome.status == "succeeded":
+            succeeded[outcome.job] = max(outcome.run_id, succeeded.get(outcome.job, ""))
+    for outcome in outcomes:
+        if outcome.status != "failed" or _is_gate(outcome) or outcome.job not in STORIES:
+            continue
+        if outcome.run_id >= succeeded.get(outcome.job, ""):
+            yield Finding(_failure(outcome), f"{RECOVER} rerun --job {outcome.job} --run {outcome.run_id}")
+
+
+def _failed_beside(outcomes: list[Outcome]) -> Iterator[Finding]:
+    """Jobs beside the daily run whose newest run of the same command failed."""
+    newest: dict[tuple[str, str | None], Outcome] = {}
+    for outcome in outcomes:
+        if outcome.job in _BESIDE and outcome.status != "running":
+            newest[outcome.job, outcome.anew] = outcome
+    for outcome in newest.values():
+        if outcome.status == "failed" and not _is_gate(outcome):
+            again = outcome.repeat or (
+                f"{by_hand(outcome.job)} …   as it was given, with --run-id {outcome.run_id}"
+            )
+            error = outcome.error
+            is_found = error is not None and error.code in _FOUND and error.hint
+            yield Finding(_failure(outcome), f"{error.hint}   then: {again}" if error and is_found else again)
+
+
+def _is_gate(outcome: Outcome) -> bool:
+    return outcome.error is not None and outcome.error.code == GateFailed.code
+
+
+def _failure(outcome: Outcome) -> str:
+    error = outcome.error
+    why = f" ({error.code}: {error.message.splitlines()[0]})" if error and error.message else ""
+    return f"{outcome.job} of run {outcome.run_id} failed{why}"
+
+
+def _unjudged(outcomes: list[Outcome], known: dict[str, Certification]) -> Iterator[Finding]:
+    """Ingests that no gate has judged. One beside the daily run is repeated, for its gate looks at its tables alone."""
+    for outcome in outcomes:
+        is_loaded = outcome.job.endswith("_to_bronze") and outcome.status == "succeeded"
+        if not is_loaded or outcome.job == replay.JOB:  # a replay that has not ended is told below
+            continue
+        for table in outcome.tables:
+            if table.table in known and outcome.run_id not in known[table.table].latest:
+                yield Finding(
+                    f"{table.table}: run {outcome.run_id} was loaded and never judged",
+                    outcome.repeat or f"{RECOVER} rerun --job dq_check_bronze --run {outcome.run_id}",
+                )
+
+
+def _refused(job: Job, known: Certification) -> Iterator[Finding]:
+    """Runs whose last verdict failed, unless a later run has brought their window or their range since."""
+    layer = known.table.split(".")[0]
+    last = [each for each in known.latest.values() if each.table_id == known.table_id]
+    for run_id, verdict in sorted(known.latest.items()):
+        if verdict.passing or verdict.action != "judge" or run_id in known.passed | known.run_ids:
+            continue
+        later = [each for each in last if each.passing and each.created_at > verdict.created_at]
+        manifest = _landing(job, known.table, run_id) if layer == "bronze" else None
+        kind = "window" if manifest is None else manifest.kind
+        if kind == "window" and any(each.action == "judge" for each in later):
+            continue
+        if manifest is not None and kind == "backfill" and _is_brought(job, manifest, later):
+            continue
+        again = _again(job, manifest) if manifest is not None and kind == "backfill" else None
+        rules = ", ".join(rule.name for rule in verdict.failures)
+        yield Finding(
+            f"{known.table}: run {run_id} was refused at {verdict.created_at:%Y-%m-%d %H:%M:%S} UTC ({rules})",
+            f"{RECOVER} recertify --table {known.table} --run {run_id}"
+            + (f"   or: {RECOVER} discard --table {known.table} --run {run_id}" if layer == "bronze" else "")
+            + (f"   or, the source corrected: {again}" if again else ""),
+        )
+
+
+def _is_brought(job: Job, manifest: Manifest, later: Iterable[Verdict]) -> bool:
+    """Whether a later backfill of the same range passed: a daily run never brings it."""
+    runs = [
+        run
+        for verdict in later
+        for run in verdict.certified_runs
+        if run.window_to is None and run.window_from is not None and run.window_from == manifest.window_from
+    ]
+    landed = [_landing(job, f"bronze.{manifest.table}", run.run_id) for run in runs]
+    return any(
+        each is not None and each.kind == "backfill" and each.notes[:1] == manifest.notes[:1]
+        for each in landed
+    )
+
+
+def _again(job: Job, manifest: Manifest) -> str:
+    """The command that reads the range of a backfill again; words where it left none."""
+    for outcome in records.read_run(job.settings, manifest.run_id):
+        if outcome.anew is not None:
+            return outcome.anew
+    return "the job backfill as it was given   " + "; ".join(manifest.notes)
+
+
+def _landing(job: Job, table: str, run_id: str) -> Manifest | None:
+    name = table.split(".")[1]
+    return read_manifest(job.settings, name.split("_")[0], name, run_id)
+
+
+def _uncertified(job: Job, known: dict[str, Certification]) -> Iterator[Finding]:
+    for name, each in known.items():
+        live = log_head(job.spark, job.settings.table_uri(name))
+        if not name.startswith("silver.") or live is None or live.version in (0, each.version):
+            continue
+        uri = job.settings.table_uri(name)
+        if (
+            is_empty(job.spark, uri)
+            if each.version is None
+            else has_same_files(job.spark, uri, each.version, live.version)
+        ):
+            continue
+        certified = "nothing" if each.version is None else f"version {each.version}"
+        yield Finding(
+            f"{name}: version {live.version} is not certified ({certified} is); the next promotion restores that",
+            f"{RECOVER} restore-silver --table {name}",
+        )
+
+
+def _stale(known: dict[str, Certification]) -> Iterator[Finding]:
+    """Silver that contains runs which Bronze does not certify any more."""
+    for name, each in known.items():
+        for source, runs in each.merged.items():
+            gone = runs - known[source].run_ids if source in known else frozenset()
+            if gone:
+                yield Finding(
+                    f"{name}: contains runs that {source} does not certify any more: {base.named(gone)}",
+                    f"{RECOVER} restore-silver --table {name}",
+                )
+
+
+def _gold(job: Job) -> Iterator[Finding]:
+    pending = publish.pending(job.settings)
+    if pending is not None:
+        yield Finding(
+            f"publication {pending.publish_id} of run {pending.run_id} was cut off",
+            f"{RECOVER} complete-publication",
+        )
+        return
+    marker = publish.latest_marker(job.settings)
+    if marker is None:
+        return
+    for table, version in publish.optimized(job.settings, marker.outputs).items():
+        uri = job.settings.table_uri(table)
+        live = log_head(job.spark, uri)
+        if live is None and is_dropped(job.spark, uri):
+            continue  # said already, with the way back
+        now = None if live is None else publish.TableVersion(table_id=live.table_id, version=live.version)
+        if now != version:
+            words = "is gone" if now is None else f"is at version {now.version}"
+            yield Finding(
+                f"{table}: {words}; publication {marker.publish_id} made version {version.version}",
+                f"{RECOVER} rebuild-gold   or: {RECOVER} rollback --table {table} --to-version {version.version}",
+            )
+
+
+def _begun(job: Job) -> Iterator[Finding]:
+    for intent in replay.unfinished(job.settings):
+        yield Finding(
+            f"replay {intent.run_id}, begun {intent.begun_at:%Y-%m-%d %H:%M:%S} UTC by {intent.request.by}, "
+            "has not ended",
+            f"{QUARANTINE} replay",
+        )
+    for recovery in base.unfinished(job.settings):
+        if recovery.run_id != job.run_id:
+            yield Finding(
+                f"recovery {recovery.run_id} ({recovery.request.action}), begun "
+                f"{recovery.begun_at:%Y-%m-%d %H:%M:%S} UTC by {recovery.request.by}, has not ended",
+                f"{RECOVER} {recovery.request.action} …   as it was given, with --run-id {recovery.run_id}",
+            )
+
+
+def _quarantine(job: Job) -> Iterator[Finding]:
+    try:
+        states = refused.rows(job.spark, job.settings)
+    except NotCertified:
+        return  # no such table yet
+    live = states.where(F.col("status").isin(*refused.LIVE))
+    for row in live.groupBy("table_name", "status").count().orderBy("table_name", "status").collect():
+        yield Finding(
+            f"{row['table_name']}: {row['count']} refused rows are {row['status']}",
+            f"{QUARANTINE} list --table {row['table_name']}",
+        )
+
+
+def print_status(recovery: base.Recovery) -> None:
+    """The action status."""
+    found = status(recovery.job)
+    for each in found:
+        recovery.say(each.what, f"    {each.command}")
+    recovery.say(f"{len(found)} things need somebody." if found else "Nothing needs anybody.")

@@ -1,0 +1,754 @@
+# One role a workload, each with what its code does and nothing else. Statements name their resources; where AWS takes no
+# name, or only a pattern, iam_exceptions.yaml says why, and a test compares.
+#
+# A role has up to three inline policies: `access`, whose ARNs are all made of names (so that a plan shows it whole and
+# tests can evaluate it), `encryption` (the key) and `application` (EMR Serverless), whose ids AWS gives.
+
+locals {
+  lake = local.bucket_arn["lake"]
+  code = local.bucket_arn["code"]
+  logs = local.bucket_arn["logs"]
+
+  # Where jobs keep data in the lake; what people keep beside it (athena-results/) is not theirs.
+  lake_prefixes = ["bronze", "silver", "gold", "ops", "runs", "checkpoints", "reports/status", "landing"]
+  landing       = ["fx", "hubspot", "kafka", "salesforce", "snowflake", "vendor/vendor_shipments"]
+  # What scripts/release.py uploads: releases, and the Python packages that several of them share.
+  code_prefixes = ["releases", "python"]
+
+  # What a gate judges, beside what every job run may.
+  judged = ["landing", "bronze", "silver", "gold/quality", "ops"]
+  # What the stream writes: its Bronze table, its dead letters, its checkpoint, its marks.
+  streamed = ["bronze/kafka_orders", "checkpoints/kafka_orders", "ops/kafka_orders_dlq", "ops/_streams/kafka_orders"]
+
+  airflow_environment = "${local.arn["airflow"]}:environment/${local.airflow_name}"
+  alert_topic         = "${local.arn["sns"]}:${local.name}-alerts"
+  athena_workgroups   = { for readers, name in local.workgroups : readers => "${local.arn["athena"]}:workgroup/${name}" }
+  glue_catalog        = "${local.arn["glue"]}:catalog"
+  glue_databases      = { for layer in local.layers : layer => "${local.arn["glue"]}:database/${var.project}_${layer}" }
+  glue_tables         = { for layer in local.layers : layer => "${local.arn["glue"]}:table/${var.project}_${layer}/*" }
+  web_services        = ["dq-platform-dashboard", "report-service", "analytics-app"]
+
+  # Who takes a role, and for what of this account.
+  emr      = { who = ["emr-serverless.amazonaws.com"], from = "${local.arn["emr-serverless"]}:/applications/*" }
+  ecs      = { who = ["ecs-tasks.amazonaws.com"], from = "${local.arn["ecs"]}:*" }
+  mwaa     = { who = ["airflow.amazonaws.com", "airflow-env.amazonaws.com"], from = local.airflow_environment }
+  vpc_logs = { who = ["vpc-flow-logs.amazonaws.com"], from = "arn:${local.partition}:ec2:${var.region}:${var.account_id}:vpc-flow-log/*" }
+  # Lambda sends neither account nor function with the call that takes the role.
+  lambda = { who = ["lambda.amazonaws.com"], from = null }
+
+  # Each role's policy, and the services through which it may use the key.
+  workloads = merge(
+    {
+      emr_batch  = merge(local.emr, { access = data.aws_iam_policy_document.emr_batch.json, key_of = ["s3", "secretsmanager", "dynamodb"] })
+      emr_gate   = merge(local.emr, { access = data.aws_iam_policy_document.emr_gate.json, key_of = ["s3", "dynamodb"] })
+      emr_stream = merge(local.emr, { access = data.aws_iam_policy_document.emr_stream.json, key_of = ["s3", "secretsmanager", "dynamodb"] })
+      airflow    = merge(local.mwaa, { access = data.aws_iam_policy_document.airflow.json, key_of = ["s3", "sqs", "sns"] })
+      flow_logs  = merge(local.vpc_logs, { access = data.aws_iam_policy_document.flow_logs.json, key_of = [] })
+    },
+    !local.has_services ? {} : {
+      services = merge(local.ecs, { access = data.aws_iam_policy_document.services.json, key_of = ["ecr"] })
+    },
+    !var.enable_dq_platform ? {} : {
+      dq_runner    = merge(local.lambda, { access = data.aws_iam_policy_document.dq_runner.json, key_of = ["lambda", "s3", "secretsmanager", "sns"] })
+      dq_dashboard = merge(local.ecs, { access = data.aws_iam_policy_document.dq_dashboard.json, key_of = ["s3"] })
+    },
+    !var.enable_analytics_platform ? {} : {
+      report_service = merge(local.ecs, { access = data.aws_iam_policy_document.report_service.json, key_of = ["s3"] })
+      analytics_app  = merge(local.ecs, { access = data.aws_iam_policy_document.analytics_app.json, key_of = ["s3"] })
+    },
+  )
+}
+
+data "aws_iam_policy_document" "trust" {
+  for_each = local.workloads
+
+  statement {
+    sid     = "OnlyThisAccount"
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = each.value.who
+    }
+
+    dynamic "condition" {
+      for_each = each.value.from == null ? [] : [each.value.from]
+
+      content {
+        test     = "ArnLike"
+        variable = "aws:SourceArn"
+        values   = [condition.value]
+      }
+    }
+
+    dynamic "condition" {
+      for_each = each.value.from == null ? [] : [var.account_id]
+
+      content {
+        test     = "StringEquals"
+        variable = "aws:SourceAccount"
+        values   = [condition.value]
+      }
+    }
+  }
+}
+
+resource "aws_iam_role" "this" {
+  for_each = local.workloads
+
+  name                 = "${local.name}-${replace(each.key, "_", "-")}"
+  assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
+  permissions_boundary = var.permissions_boundary_arn
+}
+
+resource "aws_iam_role_policy" "access" {
+  for_each = local.workloads
+
+  name   = "access"
+  role   = aws_iam_role.this[each.key].id
+  policy = each.value.access
+}
+
+# -- encryption -----------------------------------------------------------------------------------------------
+
+data "aws_iam_policy_document" "encryption" {
+  for_each = local.use_kms ? { for name, workload in local.workloads : name => workload if length(workload.key_of) > 0 } : {}
+
+  statement {
+    sid       = "KeyThroughServices"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [aws_kms_key.this[0].arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = [for service in each.value.key_of : "${service}.${var.region}.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "encryption" {
+  for_each = data.aws_iam_policy_document.encryption
+
+  name   = "encryption"
+  role   = aws_iam_role.this[each.key].id
+  policy = each.value.json
+}
+
+# In a key's policy "*" is the key itself.
+data "aws_iam_policy_document" "key" {
+  statement {
+    sid       = "AccountDecides"
+    actions   = ["kms:*"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["arn:${local.partition}:iam::${var.account_id}:root"]
+    }
+  }
+
+  statement {
+    sid       = "LogGroupsOfThisAccount"
+    actions   = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey", "kms:DescribeKey"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["logs.${var.region}.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "kms:EncryptionContext:aws:logs:arn"
+      values   = ["${local.arn["logs"]}:log-group:*"]
+    }
+  }
+
+  statement {
+    sid       = "NoticesToTheEncryptedTopic"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [var.account_id]
+    }
+  }
+
+  # EventBridge sends neither account nor rule when it publishes to an encrypted topic: a condition on them would lose the
+  # notice without a word (SNS, Key management). SNS says which topic it encrypts for.
+  statement {
+    sid       = "EventsToTheEncryptedTopic"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:EncryptionContext:aws:sns:topicArn"
+      values   = [local.alert_topic]
+    }
+  }
+}
+
+# -- what needs the application's id --------------------------------------------------------------------------
+
+data "aws_iam_policy_document" "application" {
+  for_each = {
+    # What a run cost (lakehouse.observe.cost).
+    emr_batch = { application = ["emr-serverless:ListJobRuns"], runs = ["emr-serverless:GetJobRun"] }
+    airflow = {
+      application = ["emr-serverless:StartJobRun", "emr-serverless:ListJobRuns", "emr-serverless:GetApplication", "emr-serverless:StartApplication"]
+      runs        = ["emr-serverless:GetJobRun", "emr-serverless:CancelJobRun"]
+    }
+  }
+
+  statement {
+    sid       = "Application"
+    actions   = each.value.application
+    resources = [aws_emrserverless_application.this.arn]
+  }
+
+  statement {
+    sid       = "JobRuns"
+    actions   = each.value.runs
+    resources = ["${aws_emrserverless_application.this.arn}/jobruns/*"]
+  }
+}
+
+resource "aws_iam_role_policy" "application" {
+  for_each = data.aws_iam_policy_document.application
+
+  name   = "application"
+  role   = aws_iam_role.this[each.key].id
+  policy = each.value.json
+}
+
+# -- EMR: what every job run needs ----------------------------------------------------------------------------
+
+data "aws_iam_policy_document" "emr_common" {
+  statement {
+    sid       = "Release"
+    actions   = ["s3:GetObject"]
+    resources = [for prefix in local.code_prefixes : "${local.code}/${prefix}/*"]
+  }
+
+  statement {
+    sid       = "Buckets"
+    actions   = ["s3:GetBucketLocation"]
+    resources = [local.lake, local.code, local.logs]
+  }
+
+  statement {
+    sid       = "ListRelease"
+    actions   = ["s3:ListBucket"]
+    resources = [local.code]
+  }
+
+  # The driver's and executors' logs, and what the job leaves behind for Airflow.
+  statement {
+    sid       = "OwnLogs"
+    actions   = ["s3:PutObject", "s3:GetObject"]
+    resources = ["${local.logs}/emr/*"]
+  }
+
+  statement {
+    sid       = "ListLogs"
+    actions   = ["s3:ListBucket"]
+    resources = [local.logs]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["emr/*"]
+    }
+  }
+
+  statement {
+    sid       = "Outcome"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${local.lake}/runs/*", "${local.lake}/ops/_lineage/*", "${local.lake}/ops/_probe/*"]
+  }
+
+  statement {
+    sid       = "Metrics"
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = [local.metrics]
+    }
+  }
+
+  # Every job run commits to some Delta table. Nothing asks for it while the log store is that of S3.
+  statement {
+    sid       = "LogStoreOfTheFallback"
+    actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", "dynamodb:DescribeTable"]
+    resources = ["${local.arn["dynamodb"]}:table/${local.log_store_table}"]
+  }
+}
+
+# The daily run, backfill, recovery and housekeeping: all layers, the sources' secrets, the catalog.
+data "aws_iam_policy_document" "emr_batch" {
+  source_policy_documents = [data.aws_iam_policy_document.emr_common.json]
+
+  # Versions too: a table that is missing may have been deleted (lakehouse.delta.log.is_dropped).
+  statement {
+    sid       = "ListLake"
+    actions   = ["s3:ListBucket", "s3:ListBucketVersions"]
+    resources = [local.lake]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = flatten([for prefix in local.lake_prefixes : [prefix, "${prefix}/*"]])
+    }
+  }
+
+  statement {
+    sid       = "ReadLake"
+    actions   = ["s3:GetObject"]
+    resources = [for prefix in local.lake_prefixes : "${local.lake}/${prefix}/*"]
+  }
+
+  # landing/vendor/inbox/ is not in it: the vendor's files are read, never changed.
+  statement {
+    sid     = "WriteLake"
+    actions = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    resources = concat(
+      [for prefix in local.lake_prefixes : "${local.lake}/${prefix}/*" if prefix != "landing"],
+      [for folder in local.landing : "${local.lake}/landing/${folder}/*"],
+    )
+  }
+
+  # A verdict is never deleted. Who erases a person writes the verdicts that quote them anew, without the quotation
+  # (lakehouse.flows.recovery.told_person), so that this role may replace one; the bucket keeps the version before.
+  statement {
+    sid       = "VerdictsStay"
+    effect    = "Deny"
+    actions   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    resources = ["${local.lake}/gold/quality/*"]
+  }
+
+  statement {
+    sid       = "Sources"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [for source in ["hubspot", "kafka", "salesforce", "snowflake", "vendor"] : local.secret_arn[source]]
+  }
+
+  statement {
+    sid = "Catalog"
+    actions = [
+      "glue:GetDatabase", "glue:GetDatabases", "glue:GetTable", "glue:GetTables", "glue:CreateTable", "glue:UpdateTable",
+    ]
+    resources = concat([local.glue_catalog], values(local.glue_databases), values(local.glue_tables))
+  }
+
+  # What Athena's queries cost (lakehouse.observe.cost).
+  statement {
+    sid       = "CostOfQueries"
+    actions   = ["athena:ListQueryExecutions", "athena:BatchGetQueryExecution"]
+    resources = values(local.athena_workgroups)
+  }
+}
+
+# The gates: they read what they judge, and write verdicts. Gold is out of their reach.
+data "aws_iam_policy_document" "emr_gate" {
+  source_policy_documents = [data.aws_iam_policy_document.emr_common.json]
+
+  statement {
+    sid       = "ListLake"
+    actions   = ["s3:ListBucket"]
+    resources = [local.lake]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = flatten([for prefix in concat(local.judged, ["runs"]) : [prefix, "${prefix}/*"]])
+    }
+  }
+
+  statement {
+    sid       = "ReadWhatIsJudged"
+    actions   = ["s3:GetObject"]
+    resources = [for prefix in local.judged : "${local.lake}/${prefix}/*"]
+  }
+
+  # A gate creates verdicts and replaces none: S3 takes the object only with If-None-Match.
+  statement {
+    sid       = "Verdicts"
+    actions   = ["s3:PutObject"]
+    resources = ["${local.lake}/gold/quality/*"]
+
+    condition {
+      test     = "Null"
+      variable = "s3:if-none-match"
+      values   = ["false"]
+    }
+  }
+
+  statement {
+    sid       = "VerdictsTable"
+    actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources = ["${local.lake}/ops/dq_verdicts/*"]
+  }
+}
+
+# The stream: the topic's credentials, its own Bronze table, its dead letters, its checkpoint.
+data "aws_iam_policy_document" "emr_stream" {
+  source_policy_documents = [data.aws_iam_policy_document.emr_common.json]
+
+  statement {
+    sid       = "ListLake"
+    actions   = ["s3:ListBucket"]
+    resources = [local.lake]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values = flatten([
+        for prefix in ["bronze/kafka_orders", "checkpoints/kafka_orders", "gold/quality/bronze.kafka_orders", "ops/kafka_orders_dlq", "ops/_streams", "ops/_probe", "runs"] :
+        [prefix, "${prefix}/*"]
+      ])
+    }
+  }
+
+  statement {
+    sid       = "Certified"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.lake}/gold/quality/bronze.kafka_orders/*"]
+  }
+
+  statement {
+    sid       = "OwnTables"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources = [for prefix in local.streamed : "${local.lake}/${prefix}/*"]
+  }
+
+  statement {
+    sid       = "Topic"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [local.secret_arn["kafka"]]
+  }
+}
+
+# -- Airflow --------------------------------------------------------------------------------------------------
+
+data "aws_iam_policy_document" "airflow" {
+  statement {
+    sid       = "OwnMetrics"
+    actions   = ["airflow:PublishMetrics"]
+    resources = [local.airflow_environment]
+  }
+
+  statement {
+    sid       = "DagsAndRequirements"
+    actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+    resources = ["${local.code}/dags/*", "${local.code}/requirements.txt"]
+  }
+
+  statement {
+    sid       = "CodeBucket"
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:GetBucketPublicAccessBlock", "s3:GetEncryptionConfiguration"]
+    resources = [local.code]
+  }
+
+  # MWAA asks at its start whether the account is closed to the public.
+  statement {
+    sid       = "AccountIsClosed"
+    actions   = ["s3:GetAccountPublicAccessBlock"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "OwnLogs"
+    actions = [
+      "logs:CreateLogStream", "logs:CreateLogGroup", "logs:PutLogEvents", "logs:GetLogEvents", "logs:GetLogRecord",
+      "logs:GetLogGroupFields", "logs:GetQueryResults",
+    ]
+    resources = ["${local.arn["logs"]}:log-group:airflow-${local.airflow_name}-*"]
+  }
+
+  statement {
+    sid       = "FindLogGroups"
+    actions   = ["logs:DescribeLogGroups", "cloudwatch:PutMetricData"]
+    resources = ["*"]
+  }
+
+  # The queue is MWAA's, in an account of its own.
+  statement {
+    sid = "CeleryQueue"
+    actions = [
+      "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:SendMessage",
+    ]
+    resources = ["arn:${local.partition}:sqs:${var.region}:*:airflow-celery-*"]
+  }
+
+  # A job run takes its role from whoever starts it: these three, for EMR Serverless, and no other.
+  statement {
+    sid       = "RolesOfJobRuns"
+    actions   = ["iam:PassRole"]
+    resources = [for name in ["emr-batch", "emr-gate", "emr-stream"] : "arn:${local.partition}:iam::${var.account_id}:role/${local.name}-${name}"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["emr-serverless.amazonaws.com"]
+    }
+  }
+
+  statement {
+    sid       = "OutcomesAndLogs"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.lake}/runs/*", "${local.lake}/ops/_streams/*", "${local.logs}/emr/*"]
+  }
+
+  # The stream's mark, and a broken checkpoint that is put aside (dags/common/stream.py).
+  statement {
+    sid       = "StopMark"
+    actions   = ["s3:PutObject", "s3:DeleteObject"]
+    resources = ["${local.lake}/ops/_streams/kafka_orders/stopped.json"]
+  }
+
+  statement {
+    sid       = "Checkpoint"
+    actions   = ["s3:GetObject", "s3:DeleteObject"]
+    resources = ["${local.lake}/checkpoints/kafka_orders/*"]
+  }
+
+  statement {
+    sid       = "LostCheckpoints"
+    actions   = ["s3:PutObject"]
+    resources = ["${local.lake}/checkpoints/lost/*"]
+  }
+
+  statement {
+    sid       = "ListLake"
+    actions   = ["s3:ListBucket"]
+    resources = [local.lake]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["runs/*", "ops/_streams/*", "checkpoints/*"]
+    }
+  }
+
+  statement {
+    sid       = "Notices"
+    actions   = ["sns:Publish"]
+    resources = [local.alert_topic]
+  }
+}
+
+# -- services -------------------------------------------------------------------------------------------------
+
+data "aws_iam_policy_document" "services" {
+  statement {
+    sid       = "SignInToTheRegistry"
+    actions   = ["ecr:GetAuthorizationToken"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "Images"
+    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    resources = [for name in local.web_services : "${local.arn["ecr"]}:repository/${name}"]
+  }
+
+  statement {
+    sid       = "Logs"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = [for name in local.web_services : "${local.arn["logs"]}:log-group:/ecs/${name}:*"]
+  }
+}
+
+# Reads what gates and the runner have written. No write of any kind.
+data "aws_iam_policy_document" "dq_dashboard" {
+  statement {
+    sid       = "Reports"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn["dq-reports"]}/reports/*", "${local.lake}/gold/quality/*"]
+  }
+
+  statement {
+    sid       = "ListReports"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn["dq-reports"]]
+  }
+
+  statement {
+    sid       = "ListVerdicts"
+    actions   = ["s3:ListBucket"]
+    resources = [local.lake]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["gold/quality/*"]
+    }
+  }
+}
+
+# Athena reads tables and writes results as the caller: this is what a reader of certain layers needs. A result shows what
+# the tables showed: who reads Gold alone has a workgroup, and a place for results, apart from those who read all.
+data "aws_iam_policy_document" "athena" {
+  for_each = {
+    gold = { layers = ["gold"], results = "${local.lake}/${local.result_prefixes["gold"]}*" }
+    all  = { layers = local.layers, results = "${local.lake}/${local.result_prefixes["all"]}*" }
+  }
+
+  statement {
+    sid = "Queries"
+    actions = [
+      "athena:GetQueryExecution", "athena:GetQueryResults", "athena:GetWorkGroup", "athena:StartQueryExecution", "athena:StopQueryExecution",
+    ]
+    resources = [local.athena_workgroups[each.key]]
+  }
+
+  # Athena wants to see this one whatever the query names (Athena, Access to databases and tables in Glue).
+  statement {
+    sid       = "DefaultDatabase"
+    actions   = ["glue:GetDatabase"]
+    resources = [local.glue_catalog, "${local.arn["glue"]}:database/default"]
+  }
+
+  statement {
+    sid     = "Tables"
+    actions = ["glue:GetDatabase", "glue:GetTable", "glue:GetTables", "glue:GetPartitions"]
+    resources = concat(
+      [local.glue_catalog],
+      [for layer in each.value.layers : local.glue_databases[layer]],
+      [for layer in each.value.layers : local.glue_tables[layer]],
+    )
+  }
+
+  statement {
+    sid       = "Data"
+    actions   = ["s3:GetObject"]
+    resources = [for layer in each.value.layers : "${local.lake}/${layer}/*"]
+  }
+
+  statement {
+    sid       = "Results"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    resources = [each.value.results]
+  }
+
+  statement {
+    sid       = "LakeLocation"
+    actions   = ["s3:GetBucketLocation"]
+    resources = [local.lake]
+  }
+
+  statement {
+    sid       = "ListData"
+    actions   = ["s3:ListBucket"]
+    resources = [local.lake]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = concat([for layer in each.value.layers : "${layer}/*"], ["${local.result_prefixes[each.key]}*"])
+    }
+  }
+}
+
+data "aws_iam_policy_document" "dq_runner" {
+  source_policy_documents = [data.aws_iam_policy_document.athena["all"].json]
+
+  statement {
+    sid       = "WriteReports"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${local.bucket_arn["dq-reports"]}/reports/*"]
+  }
+
+  statement {
+    sid       = "ListReports"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn["dq-reports"]]
+  }
+
+  statement {
+    sid       = "Warehouse"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [local.secret_arn["dq_platform"]]
+  }
+
+  statement {
+    sid       = "Notices"
+    actions   = ["sns:Publish"]
+    resources = [local.alert_topic]
+  }
+
+  statement {
+    sid       = "Logs"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${local.arn["logs"]}:log-group:/aws/lambda/dq-platform-runner:*"]
+  }
+
+  statement {
+    sid       = "Traces"
+    actions   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+    resources = ["*"]
+  }
+}
+
+data "aws_iam_policy_document" "report_service" {
+  source_policy_documents = [data.aws_iam_policy_document.athena["gold"].json]
+
+  statement {
+    sid       = "WriteReports"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${local.bucket_arn["reports"]}/reports/*"]
+  }
+
+  statement {
+    sid       = "ListReports"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn["reports"]]
+  }
+}
+
+data "aws_iam_policy_document" "analytics_app" {
+  source_policy_documents = [data.aws_iam_policy_document.athena["gold"].json]
+
+  statement {
+    sid       = "ReadReports"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn["reports"]}/reports/*"]
+  }
+
+  statement {
+    sid       = "ListReports"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn["reports"]]
+  }
+}
+
+data "aws_iam_policy_document" "flow_logs" {
+  statement {
+    sid       = "FlowLogs"
+    actions   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    resources = ["${local.arn["logs"]}:log-group:${local.log_groups["flow_logs"]}:*"]
+  }
+
+  statement {
+    sid       = "FindLogGroups"
+    actions   = ["logs:DescribeLogGroups"]
+    resources = ["*"]
+  }
+}

@@ -1,0 +1,476 @@
+"""What is shipped: the same bytes for the same files, whole or not at all, and back by one step."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common import run_ids
+from scripts import release
+from scripts.release import Bucket, Release, ReleaseError
+from tests.support import REPO
+
+VALUES = {
+    "LAKE_BUCKET": "lake",
+    "EMR_APPLICATION_ID": "00app",
+    "EMR_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/lakehouse-dev-emr-batch",
+    "EMR_GATE_ROLE_ARN": "arn:aws:iam::123456789012:role/lakehouse-dev-emr-gate",
+    "ENVIRONMENT": "dev",
+    "AWS_REGION": "eu-central-1",
+}
+
+
+@pytest.fixture
+def bucket(lake: str) -> Bucket:
+    """A code bucket of this test's own."""
+    return Bucket(lake.removeprefix("s3://"))
+
+
+@pytest.fixture
+def values(bucket: Bucket) -> dict[str, str]:
+    return VALUES | {"CODE_BUCKET": bucket.name}
+
+
+def made(out: Path, **files: str) -> Release:
+    """A small release with these DAGs, built into ``out``."""
+    found = {f"dags/{name}.py": text.encode() for name, text in files.items()}
+    found |= {"requirements.txt": b"x==1\n", "jobs/a.py": repr(files).encode()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release, "artefacts", lambda allow_dirty: found)
+        one = release.build("X86_64", with_python=False, out=out)
+    archive = out / one.python_key
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(b"packages")
+    return one
+
+
+@pytest.fixture
+def jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the fetched jars, whose content is the business of test_fetch_jars."""
+    monkeypatch.setattr(release, "jars", lambda: {"jars/spark/lakehouse-jvm.jar": b"jar"})
+
+
+def test_the_same_files_give_the_same_bytes_and_the_same_name(jars: None, tmp_path: Path) -> None:
+    first, second = (
+        release.build("X86_64", False, out=tmp_path / name, allow_dirty=True) for name in ("a", "b")
+    )
+    assert first.id == second.id
+    for name in [*first.files, "manifest.json"]:
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
+
+
+def test_another_content_is_another_release(tmp_path: Path) -> None:
+    assert made(tmp_path, one="1").id != made(tmp_path, one="2").id
+
+
+def test_a_release_holds_what_a_submission_names(jars: None, tmp_path: Path) -> None:
+    one = release.build("X86_64", False, out=tmp_path, allow_dirty=True)
+    jobs = {f"jobs/{path.name}" for path in (REPO / "jobs").glob("*.py")}
+    assert jobs <= one.files.keys()
+    assert {
+        "lib/lakehouse.zip",
+        "config/prod.yaml",
+        "requirements.txt",
+        "dags/emr_configs/jars.xml",
+    } <= one.files.keys()
+    assert "dags/common/pools.json" in one.files
+    with zipfile.ZipFile(io.BytesIO((one.folder / "lib/lakehouse.zip").read_bytes())) as library:
+        names = library.namelist()
+    assert {"lakehouse/cli.py", "schema_definitions/silver/orders.yaml"} <= set(names)
+    assert not [name for name in [*names, *one.files] if "__pycache__" in name or name.endswith(".pyc")]
+    # A jar of our own is in no list of checksums: the manifest is where its content is recorded.
+    assert one.files["jars/spark/lakehouse-jvm.jar"] == hashlib.sha256(b"jar").hexdigest()
+    # MWAA reads its constraint from the first line.
+    assert (one.folder / "requirements.txt").read_text().startswith("--constraint ")
+
+
+def test_a_jar_that_is_another_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "JARS", tmp_path)
+    with pytest.raises(ReleaseError, match="is missing: `make jars`"):
+        release.jars()
+    for line in (REPO / "emr_configs" / "jars.sha256").read_text().splitlines():
+        name = line.split()[-1]
+        if name.startswith("kafka/"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"another")
+    with pytest.raises(ReleaseError, match=r"is not the jar that jars\.sha256 names"):
+        release.jars()
+
+
+def test_a_lambda_package_that_aws_would_refuse_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = tmp_path / "services" / "dq_runner"
+    service.mkdir(parents=True)
+    (service / "handler.py").write_text("def handler(event, context): ...\n")
+    (service / "requirements.txt").write_text("# what the image has\nboto3==1.40.0\n")
+    monkeypatch.setattr(release, "REPO", tmp_path)
+    checkout = release.Checkout.of(allow_dirty=True)
+    (package,) = release.lambda_packages(checkout).values()
+    with zipfile.ZipFile(io.BytesIO(package)) as archive:
+        assert archive.namelist() == ["handler.py", "requirements.txt"]
+    monkeypatch.setattr(release, "LAMBDA_LIMIT_BYTES", 5)
+    with pytest.raises(ReleaseError, match="Ship it as an image"):
+        release.lambda_packages(checkout)
+    (service / "requirements.txt").write_text("great-expectations==1.24.0\n")
+    with pytest.raises(ReleaseError, match=r"names 'great-expectations==1\.24\.0', and packages of others"):
+        release.lambda_packages(checkout)
+
+
+# -- what a release is made of --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small clone with one commit, in place of this one."""
+    for name in ("jobs/a.py", "dags/common/b.py", "config/dev.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=x", "-c", "user.email=x@example.com", "commit", "--quiet", "-m", "one")
+    monkeypatch.setattr(release, "REPO", tmp_path)
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_release_is_made_of_what_git_tracks(clone: Path) -> None:
+    (clone / "jobs" / "__pycache__").mkdir()
+    (clone / "jobs" / "__pycache__" / "a.pyc").write_bytes(b"")
+    (clone / ".gitignore").write_text("__pycache__\n*.local.yaml\n")
+    (clone / "config" / "my.local.yaml").write_text("ignored")
+    (clone / "notes.txt").write_text("no part of a release")
+    assert release.Checkout.of(allow_dirty=False).paths == (
+        "config/dev.yaml",
+        "dags/common/b.py",
+        "jobs/a.py",
+    )
+
+
+@pytest.mark.parametrize("change", ["changed", "untracked", "removed"])
+def test_what_is_not_as_committed_is_not_shipped(change: str, clone: Path) -> None:
+    if change == "removed":
+        (clone / "jobs" / "a.py").unlink()
+    else:
+        (clone / "jobs" / ("a.py" if change == "changed" else "new.py")).write_text("another")
+    with pytest.raises(ReleaseError, match=r"(?s)not as committed:\n.*jobs/.*--allow-dirty"):
+        release.Checkout.of(allow_dirty=False)
+    assert ("jobs/a.py" in release.Checkout.of(allow_dirty=True).paths) == (change != "removed")
+    assert ("jobs/new.py" in release.Checkout.of(allow_dirty=True).paths) == (change == "untracked")
+
+
+def test_outside_of_a_clone_nothing_is_built_unless_it_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.py").write_text("x")
+    monkeypatch.setattr(release, "REPO", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(ReleaseError, match=r"(?s)not a git repository.*outside of one `build --allow-dirty`"):
+        release.Checkout.of(allow_dirty=False)
+    assert release.Checkout.of(allow_dirty=True).paths == ("jobs/a.py",)
+
+
+def test_a_zip_does_not_depend_on_who_compresses() -> None:
+    with zipfile.ZipFile(io.BytesIO(release.zip_bytes({"b": b"2" * 99, "a": b"1"}))) as archive:
+        found = [
+            (one.filename, one.compress_type, one.date_time, one.create_system) for one in archive.infolist()
+        ]
+    assert found == [(name, zipfile.ZIP_STORED, release.ZIP_TIME, 3) for name in ("a", "b")]
+
+
+# -- shipped --------------------------------------------------------------------------------------------------
+
+
+def test_uploaded_once_and_left_alone_after(bucket: Bucket, tmp_path: Path) -> None:
+    one = made(tmp_path, daily="1")
+    assert "3 files, and its Python packages" in release.upload(bucket, one, tmp_path)
+    first = sorted(bucket.keys(""))
+    assert f"releases/{one.id}/manifest.json" in first
+    assert one.python_key in first
+    assert "was there already" in release.upload(bucket, one, tmp_path)
+    assert sorted(bucket.keys("")) == first
+
+
+def test_an_upload_that_broke_off_is_no_release(
+    bucket: Bucket, values: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = made(tmp_path, daily="1")
+    with monkeypatch.context() as patch:
+        real = bucket.put
+
+        def put(key: str, data: bytes) -> None:
+            if key.endswith("requirements.txt"):
+                raise ConnectionError
+            real(key, data)
+
+        patch.setattr(bucket, "put", put)
+        with pytest.raises(ConnectionError):
+            release.upload(bucket, one, tmp_path)
+    with pytest.raises(ReleaseError, match="no whole release"):
+        release.activate(bucket, one.id, values)
+    release.upload(bucket, one, tmp_path)
+    assert one.id in release.activate(bucket, one.id, values)
+
+
+def test_without_its_python_packages_nothing_is_complete(bucket: Bucket, tmp_path: Path) -> None:
+    one = made(tmp_path, daily="1")
+    (tmp_path / one.python_key).unlink()
+    with pytest.raises(ReleaseError, match=r"build_zip\.sh --python"):
+        release.upload(bucket, one, tmp_path)
+    assert bucket.get(f"releases/{one.id}/manifest.json") is None
+
+
+def test_activation_and_the_way_back(bucket: Bucket, values: dict[str, str], tmp_path: Path) -> None:
+    old, new = made(tmp_path, daily="old", gone="1"), made(tmp_path, daily="new")
+    for one in (old, new):
+        release.upload(bucket, one, tmp_path)
+    assert "before: none" in release.activate(bucket, old.id, values)
+    assert f"before: {old.id}" in release.activate(bucket, new.id, values)
+    assert bucket.get("dags/daily.py") == b"new"
+    assert bucket.get("dags/gone.py") is None
+    assert release.active(bucket) == new.id
+    # What an old job run was submitted with is still there, as it was.
+    assert bucket.get(f"releases/{old.id}/jobs/a.py") == (old.folder / "jobs/a.py").read_bytes()
+    release.rollback(bucket, values)
+    assert (bucket.get("dags/daily.py"), bucket.get("dags/gone.py")) == (b"old", b"1")
+    assert release.active(bucket) == old.id
+
+
+def test_there_is_no_way_back_from_the_first(bucket: Bucket, values: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="no release was active before"):
+        release.rollback(bucket, values)
+    one = made(tmp_path, daily="1")
+    release.upload(bucket, one, tmp_path)
+    release.activate(bucket, one.id, values)
+    with pytest.raises(ReleaseError, match="no release was active before"):
+        release.rollback(bucket, values)
+
+
+def test_the_dags_learn_of_a_release_last_and_whole(
+    bucket: Bucket, values: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common import settings
+
+    one = made(tmp_path, daily="1")
+    release.upload(bucket, one, tmp_path)
+    put: list[str] = []
+    real = bucket.put
+    monkeypatch.setattr(bucket, "put", lambda key, data: (put.append(key), real(key, data)))
+    release.activate(bucket, one.id, values)
+    assert put.index("dags/deployment.json") > put.index("dags/daily.py")
+    deployed = json.loads(bucket.get("dags/deployment.json") or b"")
+    assert deployed.keys() <= settings.KNOWN.keys()
+    assert deployed["AWS_REGION"] == "eu-central-1"
+    assert deployed["CODE_BUCKET"] == f"{bucket.name}/releases/{one.id}"
+    assert deployed["LAKEHOUSE_CONFIG"] == f"s3://{bucket.name}/releases/{one.id}/config/dev.yaml"
+    assert bucket.get(deployed["EMR_PYTHON_ARCHIVE"].removeprefix(f"s3://{bucket.name}/")) == b"packages"
+
+
+def test_a_dry_run_writes_nothing(
+    bucket: Bucket,
+    values: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, other = made(tmp_path, daily="1"), made(tmp_path, daily="2")
+    monkeypatch.setenv("DRY_RUN", "1")
+    assert f"release {one.id} would be in s3://" in release.upload(bucket, one, tmp_path)
+    assert bucket.keys("") == []
+    assert f"would put s3://{bucket.name}/releases/{one.id}/dags/daily.py" in capsys.readouterr().out
+    monkeypatch.delenv("DRY_RUN")
+    release.upload(bucket, one, tmp_path)
+    release.activate(bucket, one.id, values)
+    release.upload(bucket, other, tmp_path)
+    monkeypatch.setenv("DRY_RUN", "1")
+    before = bucket.keys("")
+    assert release.activate(bucket, other.id, values).startswith(
+        f"release {other.id} would be active (before: {one.id}"
+    )
+    assert (bucket.keys(""), bucket.get("dags/daily.py")) == (before, b"1")
+
+
+def test_a_dry_build_writes_nothing_and_knows_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("DRY_RUN", "1")
+        dry = made(tmp_path / "dry", daily="1")
+    assert dry.id == made(tmp_path / "real", daily="1").id
+    assert not (tmp_path / "dry" / "releases").exists()
+    assert not (tmp_path / "dry" / "current").exists()
+
+
+class Emr:
+    """Job runs as list_job_runs gives them, in two pages."""
+
+    def __init__(self, *runs: tuple[str, str]) -> None:
+        self.runs = [{"id": "x", "name": name, "state": state} for name, state in runs]
+
+    def get_paginator(self, name: str) -> Emr:
+        assert name == "list_job_runs"
+        return self
+
+    def paginate(self, applicationId: str, states: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"jobRuns": [run for run in half if run["state"] in states]}
+            for half in (self.runs[:1], self.runs[1:])
+        ]
+
+
+def test_a_daily_run_that_is_under_way_is_seen_and_the_stream_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import boto3
+
+    emr = Emr(
+        ("order-stream", "RUNNING"),
+        ("by-hand:20261120T060000Z:recover", "RUNNING"),
+        (run_ids.job_name("daily_batch_pipeline", "scheduled__2026-11-20", "bronze_to_silver"), "QUEUED"),
+        ("daily_batch_pipeline:scheduled__2026-11-19:silver_to_gold", "SUCCESS"),
+    )
+    monkeypatch.setattr(boto3, "client", lambda *_, **__: emr)
+    with pytest.raises(
+        ReleaseError, match=r"under way: daily_batch_pipeline:.*:bronze_to_silver \(QUEUED\)\. .*--force"
+    ):
+        release.check_idle(VALUES)
+    del emr.runs[2]
+    release.check_idle(VALUES)
+
+
+def test_activation_asks_the_application_and_then_does_it(
+    aws: Any, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emr = aws.client("emr-serverless")
+    application = emr.create_application(name="one", releaseLabel="emr-spark-8.2.0", type="SPARK")[
+        "applicationId"
+    ]
+    one = made(tmp_path, daily="1")
+    release.upload(bucket, one, tmp_path)
+    assert shipping(bucket, tmp_path, "activate", one.id, EMR_APPLICATION_ID=application) == 0
+    assert f"release {one.id} is active" in capsys.readouterr().out
+    assert shipping(bucket, tmp_path, "activate", one.id, EMR_APPLICATION_ID="00gone") == 1
+    assert "AWS refused" in capsys.readouterr().err
+    assert shipping(bucket, tmp_path, "activate", one.id, "--force", EMR_APPLICATION_ID="00gone") == 0
+
+
+# -- where --------------------------------------------------------------------------------------------------------
+
+
+def shipping(bucket: Bucket, tmp_path: Path, *arguments: str, **changed: str) -> int:
+    values = VALUES | {"CODE_BUCKET": bucket.name} | changed
+    file = tmp_path / "deployment.json"
+    file.write_text(json.dumps({"deployment": {"value": values}, "environment": {"value": "dev"}}))
+    return release.main(["--deployment", str(file), *arguments])
+
+
+@pytest.fixture
+def account(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a person who has credentials, and no Region of their own."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_another_environment_than_the_one_asked_for_is_refused(
+    account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shipping(bucket, tmp_path, "--environment", "prod", "list") == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == f"dev: s3://{bucket.name} in eu-central-1"
+    assert (
+        f"received outputs of dev (code bucket {bucket.name}), expected those of prod: `make init ENV=prod`"
+        in rest[0]
+    )
+    assert shipping(bucket, tmp_path, "--environment", "dev", "list") == 0
+
+
+def test_the_lines_for_a_shell_keep_every_value_and_say_the_region(
+    account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shipping(bucket, tmp_path, "env") == 1
+    assert "no release is active" in capsys.readouterr().err
+    strange = "it's $(two) words"
+    bucket.put(
+        "dags/deployment.json", json.dumps({"AWS_REGION": "eu-central-1", "LAKE_BUCKET": strange}).encode()
+    )
+    assert shipping(bucket, tmp_path, "env") == 0
+    lines = capsys.readouterr().out
+    said = 'printf "%s\n" "$AWS_REGION" "$AWS_DEFAULT_REGION" "$LAKE_BUCKET"'
+    done = subprocess.run(["bash", "-c", lines + said], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["eu-central-1", "eu-central-1", strange]
+
+
+def test_what_aws_refuses_is_said_in_words(
+    account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = Bucket.__new__(Bucket)
+    gone.name = f"{bucket.name}-gone"
+    assert shipping(gone, tmp_path, "list") == 1
+    assert "release: AWS refused: " in capsys.readouterr().err
+
+
+def test_terraform_that_has_not_run_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "deployment.json"
+    file.write_text(
+        json.dumps({"deployment": {"value": {"LAKE_BUCKET": "lake"}}, "environment": {"value": "dev"}})
+    )
+    with pytest.raises(ReleaseError, match="says nothing of CODE_BUCKET, EMR_APPLICATION_ID"):
+        release.deployment_values(file)
+
+
+# -- the Python packages ----------------------------------------------------------------------------------------
+
+
+def members() -> dict[str, tuple[bytes, int]]:
+    return {
+        "bin/python": (release.LAUNCHER.encode(), 0o755),
+        "site-packages/shipped.py": (b"WHERE = 'archive'\n", 0o644),
+        "site-packages/both.py": (b"WHERE = 'archive'\n", 0o644),
+    }
+
+
+def test_an_archive_of_the_same_files_is_the_same(tmp_path: Path) -> None:
+    release.write_tar(tmp_path / "a", members())
+    release.write_tar(tmp_path / "b", dict(reversed(members().items())))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_launcher_finds_the_packages_behind_what_spark_puts_first(tmp_path: Path) -> None:
+    release.write_tar(tmp_path / "a", members())
+    environment = tmp_path / "with space" / "environment"
+    with tarfile.open(tmp_path / "a") as archive:
+        archive.extractall(environment, filter="data")
+    spark = tmp_path / "spark"
+    spark.mkdir()
+    (spark / "both.py").write_text("WHERE = 'spark'\n")
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / f"python{release.PYTHON}").symlink_to(sys.executable)
+    done = subprocess.run(
+        [str(environment / "bin" / "python"), "-c", "import shipped, both; print(shipped.WHERE, both.WHERE)"],
+        env={"PATH": f"{path}:{os.environ['PATH']}", "PYTHONPATH": str(spark)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["archive", "spark"], done.stderr
+
+
+def test_the_archive_is_named_by_what_it_is_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[Any] = {release.python_id("X86_64"), release.python_id("ARM64")}
+    monkeypatch.setattr(release, "PYTHON", "3.13")
+    names.add(release.python_id("X86_64"))
+    assert len(names) == 3

@@ -1,0 +1,260 @@
+"""Gold completed, rebuilt, rolled back: always all of its tables, always from certified Silver."""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
+
+from lakehouse import contracts
+from lakehouse.cli import Job
+from lakehouse.delta.read import head, read
+from lakehouse.delta.write import overwrite
+from lakehouse.errors import CommitConflict, NotCertified, RecoveryRefused, UsageError
+from lakehouse.flows import publish
+from lakehouse.flows.apply_contracts import apply_contracts
+from lakehouse.flows.recovery import base, status
+from lakehouse.observe.outcome import Outcome
+from lakehouse.quality import verdicts
+from lakehouse.quality.verdicts import Verdict
+from lakehouse.runs import new_run_id, run_time
+from tests.quality.support import make_settings
+from tests.recovery.support import ACTIONS, RECOVERED_AT, killed_at
+from tests.tables.rows import Row, at, collect, day, frame, ordered
+
+DAY = datetime(2025, 1, 20, 6, tzinfo=UTC)
+FACTS = "gold.fact_orders"
+ORDERS = ("bronze.snowflake_orders", "bronze.kafka_orders")
+PROVENANCE = {"_source_rank": 1, "_source_position": ""}
+
+
+class Shop:
+    """Silver as the gate left it, and Gold."""
+
+    def __init__(self, spark: SparkSession, uri: str) -> None:
+        self.spark, self.settings = spark, make_settings(uri)
+        names = (
+            *publish.INPUTS, *publish.OUTPUTS, *ORDERS, "ops.publications", "ops.recovery_log", "ops.dq_verdicts"
+        )  # fmt: skip
+        apply_contracts(spark, self.settings, [contracts.load(name) for name in names])
+
+    def job(self, run_id: str) -> Job:
+        outcome = Outcome(job="recover", run_id=run_id, started_at=run_time(run_id))
+        job = Job("recover", self.settings, run_id, outcome, argparse.Namespace())
+        job.__dict__["spark"] = self.spark
+        return job
+
+    def silver(self, run: str, orders: Sequence[Row]) -> None:
+        """What a run made of Silver, certified."""
+        euro = {"ccy_per_eur": Decimal(1), "usd_per_eur": Decimal("1.1"), "rate_to_base": Decimal("1.1")}
+        rates = [
+            {"as_of_date": day("2025-01-15"), "ccy": "EUR", **euro, "publication": "daily", **PROVENANCE}
+        ]
+        account = {"id": "A1", "name": "Acme", "is_deleted": False, "modified_at": at("2025-01-01")}
+        contents: dict[str, Sequence[Row]] = {
+            "silver.orders": orders,
+            "silver.fx_rates": rates,
+            "silver.salesforce_accounts": [account | PROVENANCE],
+            "silver.hubspot_contacts": [],
+        }
+        for name, rows in contents.items():
+            overwrite(frame(self.spark, name, rows), self.settings.table_uri(name), f"{run}/{name}")
+            live = head(self.spark, self.settings.table_uri(name))
+            verdicts.write(
+                self.settings,
+                Verdict(
+                    verdict_id=uuid.uuid4().hex,
+                    table=name,
+                    layer="silver",
+                    run_id=run,
+                    table_id=live.table_id,
+                    version=live.version,
+                    outcome="passed",
+                    contract_version="1.0.0",
+                    contract_hash="c",
+                    rules_hash="r",
+                    rules=(),
+                    created_at=datetime.now(UTC),
+                ),
+            )
+
+    def publish(self, run: str) -> None:
+        publish.publish(self.job(run))
+
+    def recover(self, action: str, run_id: str | None = None, *, apply: bool = True, **asked: Any) -> str:
+        words: list[str] = []
+        request = base.Request(action=action, by="anna", why="a test", **asked)
+        job = self.job(run_id or new_run_id(RECOVERED_AT))
+        base.recover(job, ACTIONS[action], request, apply=apply, tell=words.append)
+        return "\n".join(words)
+
+    def gold(self) -> dict[str, list[Row]]:
+        return {
+            name: ordered(
+                collect(read(self.spark, self.settings.table_uri(name)).drop("_publish_id")),
+                *contracts.load(name).key,
+            )
+            for name in publish.OUTPUTS
+        }
+
+    def version(self, name: str) -> int:
+        return head(self.spark, self.settings.table_uri(name)).version
+
+    def is_intact(self) -> bool:
+        marker = publish.latest_marker(self.settings)
+        assert marker is not None
+        return publish.is_intact(self.job(new_run_id(RECOVERED_AT)), marker)
+
+
+def order(n: int, **more: Any) -> Row:
+    known = {"customer_id": "A1", "status": "PAID", "amount": Decimal("10.00"), "currency": "EUR"}
+    own = {"order_id": f"O-{n}", "event_ts": at("2025-01-15 10:00:00"), "event_month": "2025-01"}
+    return {**own, "source": "snowflake", **known, **PROVENANCE, "_payload_hash": f"{n}", **more}
+
+
+def test_gold_follows_silver_back(
+    spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(spark, f"{reachable}/followed")
+    first, second = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1))
+    shop.silver(first, [order(1)])
+    shop.publish(first)
+    before, version = shop.gold(), shop.version("silver.orders")
+    shop.silver(second, [order(1, amount=Decimal("1000.00")), order(2)])
+    shop.publish(second)
+    wrong = shop.gold()
+    with pytest.raises(UsageError, match="nothing depends on Gold"):
+        shop.recover("rollback", table=FACTS, version=1, with_dependents=True)
+    back = {"table": "silver.orders", "version": version, "with_dependents": True}
+    assert "Gold is then published" in shop.recover("rollback", apply=False, **back)
+    assert shop.gold() == wrong
+
+    run = new_run_id(RECOVERED_AT)
+    with killed_at(monkeypatch, publish, "_mark"):
+        shop.recover("rollback", run, **back)
+    shop.recover("rollback", run, **back)
+    assert shop.gold() == before
+    assert shop.is_intact()
+
+
+def test_a_cut_off_publication_damage_and_the_way_back(
+    spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(spark, f"{reachable}/shop")
+    with pytest.raises(NotCertified, match=r"silver\.orders"):
+        shop.recover("rebuild-gold", apply=False)
+    first, second = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1))
+    shop.silver(first, [order(n) for n in range(1, 6)])
+    shop.publish(first)
+    monday, version = shop.gold(), shop.version(FACTS)
+    assert "nothing to do" in shop.recover("complete-publication")
+
+    # Cut off between dimensions and facts.
+    shop.silver(second, [order(n, amount=Decimal("20.00")) for n in range(1, 8)])
+    with killed_at(monkeypatch, publish, "_mark"):
+        shop.publish(second)
+    with pytest.raises(RecoveryRefused, match="has not come to an end") as refused:
+        shop.recover("rebuild-gold")
+    assert "complete-publication" in refused.value.hint
+    assert f"{FACTS}: committed" in shop.recover("complete-publication", apply=False)
+    run = new_run_id(RECOVERED_AT)
+    shop.recover("complete-publication", run)
+    assert shop.is_intact()
+    tuesday = shop.gold()
+    assert [row["amount_usd"] for row in tuesday[FACTS]] == [Decimal("22.00")] * 7
+
+    # Damaged by hand: made anew from what Silver certifies, though the inputs are those of the last publication.
+    table = DeltaTable.forPath(spark, shop.settings.table_uri(FACTS))
+    table.update("order_id = 'O-1'", {"usd_per_eur": "9", "amount_usd": "180"})
+    table.delete("order_id = 'O-2'")
+    assert not shop.is_intact()
+    assert "1 rows added, 0 removed, 1 changed, 5 the same" in shop.recover("rebuild-gold")
+    assert shop.gold() == tuesday  # the frozen quote is the published one, not the damaged
+    assert shop.is_intact()
+    assert publish.pending(shop.settings) is None
+
+    # Back to the first publication, all tables of it.
+    with pytest.raises(UsageError, match="one of --to-version"):
+        shop.recover("rollback", table=FACTS)
+    with pytest.raises(RecoveryRefused, match="no publication made version 0"):
+        shop.recover("rollback", table=FACTS, version=0)
+    assert "2 removed, 5 changed" in shop.recover("rollback", apply=False, table=FACTS, version=version)
+    run = new_run_id(RECOVERED_AT + timedelta(hours=1))
+    with killed_at(monkeypatch, publish, "write_marker"):
+        shop.recover("rollback", run, table=FACTS, version=version)
+    assert not shop.is_intact()
+    shop.recover("rollback", run, table=FACTS, version=version)
+    assert shop.gold() == monday
+    assert shop.is_intact()
+    logged = read(spark, shop.settings.table_uri(base.LOG)).where(f"run_id = '{run}'").collect()
+    assert {row["table_name"]: row["rows_removed"] for row in logged} == {
+        "gold.dim_customers": 0,
+        "gold.dim_fx": 0,
+        FACTS: 2,
+    }
+
+
+def test_gold_that_housekeeping_rewrote_needs_nobody(spark: SparkSession, reachable: str) -> None:
+    shop = Shop(spark, f"{reachable}/kept")
+    run = new_run_id(DAY)
+    shop.silver(run, [order(n) for n in range(1, 6)])
+    shop.publish(run)
+    published = shop.version(FACTS)
+    job = shop.job(new_run_id(RECOVERED_AT))
+    uri = shop.settings.table_uri(FACTS)
+    DeltaTable.forPath(spark, uri).optimize().executeCompaction()
+    spark.sql(f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ('a' = 'b')")
+    live = head(spark, uri)
+    assert [each.what for each in status._gold(job)] == [
+        f"{FACTS}: is at version {live.version}; publication "
+        f"{publish.latest_marker(shop.settings).publish_id} made version {published}"  # type: ignore[union-attr]
+    ]
+
+    verdicts.write(
+        shop.settings,
+        Verdict(
+            verdict_id="a" * 32, table=FACTS, layer="gold", run_id=job.run_id, table_id=live.table_id,
+            version=live.version, outcome="passed", action="optimize", optimized_from=published,
+            contract_version="1.0.0", contract_hash="", rules_hash="", rules=(), created_at=datetime.now(UTC),
+        ),
+    )  # fmt: skip
+
+    assert list(status._gold(job)) == []
+    assert shop.is_intact()
+
+
+def test_of_two_publications_beside_each_other_gold_shows_one(
+    spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(spark, f"{reachable}/two")
+    first, second = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1))
+    shop.silver(first, [order(1)])
+    real = publish.intent_of
+
+    def meanwhile(*arguments: Any) -> publish.Intent:
+        """When this one has looked at Gold, the other run certifies, and is killed before its marker."""
+        monkeypatch.setattr(publish, "intent_of", real)
+        shop.silver(second, [order(1, amount=Decimal("20.00")), order(2)])
+        with killed_at(monkeypatch, publish, "_mark"):
+            shop.publish(second)
+        return real(*arguments)
+
+    monkeypatch.setattr(publish, "intent_of", meanwhile)
+    with pytest.raises(CommitConflict, match=f"of run {second} began first; nothing of this one"):
+        shop.publish(first)
+
+    # Its retry completes the other one, and finds that Gold shows what is certified.
+    shop.publish(first)
+    assert shop.is_intact()
+    ((name, _),) = publish.markers(shop.settings)
+    assert name.startswith(f"{second}.")
+    for table in publish.OUTPUTS:
+        published = read(spark, shop.settings.table_uri(table)).select("_publish_id").distinct().collect()
+        assert [row["_publish_id"] for row in published] == [name]

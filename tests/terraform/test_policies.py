@@ -1,0 +1,313 @@
+"""What each role may and may not do, by evaluation of the policies that Terraform would write."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from common import spark
+from local import iam_policies
+from local.iam_policies import Statement, Unknown, is_open, like, may, parse
+from scripts import release
+
+ACCOUNT = "123456789012"
+LAKE = f"arn:aws:s3:::lakehouse-dev-lake-{ACCOUNT}"
+CODE = f"arn:aws:s3:::lakehouse-dev-code-{ACCOUNT}"
+LOGS = f"arn:aws:s3:::lakehouse-dev-logs-{ACCOUNT}"
+DQ = f"arn:aws:s3:::lakehouse-dev-dq-reports-{ACCOUNT}"
+REPORTS = f"arn:aws:s3:::lakehouse-dev-reports-{ACCOUNT}"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/lakehouse-dev-"
+SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:"
+GLUE = f"arn:aws:glue:eu-central-1:{ACCOUNT}:"
+WORKGROUP = f"arn:aws:athena:eu-central-1:{ACCOUNT}:workgroup/"
+TABLE = f"arn:aws:dynamodb:eu-central-1:{ACCOUNT}:table/"
+GET, PUT, DELETE, LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
+COMMIT = "_delta_log/00000000000000000001.json"
+
+ALLOWED = [
+    ("emr_batch", GET, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
+    ("emr_batch", PUT, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.parquet", {}),
+    ("emr_batch", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    ("emr_batch", DELETE, f"{LAKE}/silver/orders/part-0.parquet", {}),
+    ("emr_batch", GET, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),
+    ("emr_batch", PUT, f"{LOGS}/emr/applications/a/jobs/j/SPARK_DRIVER/stderr.gz", {}),
+    ("emr_batch", LIST, LAKE, {"s3:prefix": "bronze/"}),
+    ("emr_batch", "s3:ListBucketVersions", LAKE, {"s3:prefix": "silver/orders/_delta_log/0"}),
+    ("emr_batch", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_batch", "glue:UpdateTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
+    ("emr_batch", "lakeformation:AddLFTagsToResource", "*", {}),
+    ("emr_batch", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "Lakehouse"}),
+    ("emr_batch", PUT, f"{LAKE}/reports/status/latest.html", {}),
+    ("emr_batch", "athena:ListQueryExecutions", f"{WORKGROUP}lakehouse", {}),
+    ("emr_gate", GET, f"{LAKE}/silver/orders/{COMMIT}", {}),
+    ("emr_gate", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {"s3:if-none-match": "*"}),
+    # Erasing a person replaces the verdicts that quote them.
+    ("emr_batch", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {}),
+    ("emr_gate", PUT, f"{LAKE}/ops/dq_verdicts/{COMMIT}", {}),
+    ("emr_gate", PUT, f"{LAKE}/runs/r/dq_check_silver/outcome.json", {}),
+    ("emr_stream", PUT, f"{LAKE}/bronze/kafka_orders/{COMMIT}", {}),
+    ("emr_stream", PUT, f"{LAKE}/checkpoints/kafka_orders/orders_events/offsets/1", {}),
+    ("emr_stream", PUT, f"{LAKE}/ops/_streams/kafka_orders/progress.json", {}),
+    ("emr_stream", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/kafka/credentials-a1B2c3", {}),
+    ("airflow", GET, f"{CODE}/dags/daily_batch_pipeline_dag.py", {}),
+    ("airflow", GET, f"{LAKE}/runs/r/bronze_to_silver/outcome.json", {}),
+    ("airflow", "iam:PassRole", f"{ROLE}emr-gate", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
+    ("airflow", "sns:Publish", f"arn:aws:sns:eu-central-1:{ACCOUNT}:lakehouse-dev-alerts", {}),
+    ("dq_runner", PUT, f"{DQ}/reports/2026-11-20/report.html", {}),
+    ("dq_dashboard", GET, f"{DQ}/reports/2026-11-20/report.html", {}),
+    ("dq_dashboard", GET, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
+    ("report_service", PUT, f"{REPORTS}/reports/2026-11.pdf", {}),
+    ("report_service", GET, f"{LAKE}/gold/fact_orders/part-0.parquet", {}),
+    ("report_service", "glue:GetDatabase", f"{GLUE}database/default", {}),
+    ("report_service", GET, f"{LAKE}/athena-results/lakehouse-gold/1.csv", {}),
+    ("analytics_app", "athena:StartQueryExecution", f"{WORKGROUP}lakehouse-gold", {}),
+    ("analytics_app", LIST, LAKE, {"s3:prefix": "athena-results/lakehouse-gold/1"}),
+    ("dq_runner", "athena:StartQueryExecution", f"{WORKGROUP}lakehouse", {}),
+    ("dq_runner", PUT, f"{LAKE}/athena-results/lakehouse/1.csv", {}),
+    ("flow_logs", "logs:DescribeLogGroups", f"arn:aws:logs:eu-central-1:{ACCOUNT}:log-group:any", {}),
+]  # fmt: skip
+
+DENIED = [
+    # Another prefix of the lake, another bucket, another account's bucket.
+    ("emr_batch", GET, f"{LAKE}/athena-results/1.csv", {}),
+    ("emr_batch", GET, f"{LAKE}/private/payroll.csv", {}),
+    ("emr_batch", GET, f"{LAKE}/goldmine/x", {}),
+    ("emr_batch", GET, f"{REPORTS}/reports/2026-11.pdf", {}),
+    ("emr_batch", GET, "arn:aws:s3:::somebody-elses/bronze/x", {}),
+    ("emr_batch", LIST, LAKE, {"s3:prefix": "athena-results/"}),
+    ("emr_batch", LIST, LAKE, {}),
+    ("emr_batch", "s3:ListBucketVersions", LAKE, {"s3:prefix": "athena-results/"}),
+    ("emr_batch", "s3:GetObjectVersion", f"{LAKE}/silver/orders/{COMMIT}", {}),
+    # The vendor's files and the code are read, not changed; verdicts are never taken back.
+    ("emr_batch", DELETE, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
+    ("emr_batch", PUT, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),
+    ("emr_batch", DELETE, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
+    ("emr_batch", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
+    ("emr_batch", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-and-more-a1B2c3", {}),
+    ("emr_batch", "secretsmanager:PutSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_batch", "lakeformation:GrantPermissions", "*", {}),
+    ("emr_batch", "lakeformation:RemoveLFTagsFromResource", "*", {}),
+    ("emr_batch", "glue:DeleteTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
+    ("emr_batch", "glue:UpdateTable", f"{GLUE}table/finance/ledger", {}),
+    ("emr_batch", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/EC2"}),
+    ("emr_batch", "iam:PassRole", f"{ROLE}emr-batch", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
+    # The gate creates verdicts and replaces none; it writes neither Gold nor what it judges.
+    ("emr_gate", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {}),
+    ("emr_gate", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    ("emr_gate", DELETE, f"{LAKE}/gold/fact_orders/part-0.parquet", {}),
+    ("emr_gate", PUT, f"{LAKE}/silver/orders/{COMMIT}", {}),
+    ("emr_gate", PUT, f"{LAKE}/bronze/fx_rates/{COMMIT}", {}),
+    ("emr_gate", PUT, f"{LAKE}/landing/fx/fx_rates/r/manifest.json", {}),
+    ("emr_gate", DELETE, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
+    ("emr_gate", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    # The stream has its own table alone.
+    ("emr_stream", PUT, f"{LAKE}/bronze/snowflake_orders/{COMMIT}", {}),
+    ("emr_stream", GET, f"{LAKE}/silver/orders/{COMMIT}", {}),
+    ("emr_stream", PUT, f"{LAKE}/gold/quality/bronze.kafka_orders/1.json", {}),
+    ("emr_stream", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/salesforce/credentials-a1B2c3", {}),
+    # Airflow submits and looks on: it has neither data nor secrets, and gives roles to EMR Serverless only.
+    ("airflow", GET, f"{LAKE}/silver/orders/part-0.parquet", {}),
+    ("airflow", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    ("airflow", "iam:PassRole", f"{ROLE}emr-batch", {"iam:PassedToService": "lambda.amazonaws.com"}),
+    ("airflow", "iam:PassRole", f"{ROLE}emr-batch", {}),
+    ("airflow", "iam:PassRole", f"{ROLE}dq-runner", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
+    ("airflow", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("airflow", PUT, f"{CODE}/dags/daily_batch_pipeline_dag.py", {}),
+    # The dashboard cannot write.
+    ("dq_dashboard", PUT, f"{DQ}/reports/2026-11-20/report.html", {}),
+    ("dq_dashboard", DELETE, f"{DQ}/reports/2026-11-20/report.html", {}),
+    ("dq_dashboard", PUT, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
+    ("dq_dashboard", GET, f"{LAKE}/silver/orders/part-0.parquet", {}),
+    ("dq_runner", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    ("report_service", GET, f"{LAKE}/bronze/hubspot_contacts/part-0.parquet", {}),
+    ("analytics_app", PUT, f"{REPORTS}/reports/2026-11.pdf", {}),
+    ("analytics_app", GET, f"{LAKE}/silver/hubspot_contacts/part-0.parquet", {}),
+    # What somebody else's query of Bronze has shown.
+    ("report_service", GET, f"{LAKE}/athena-results/lakehouse/1.csv", {}),
+    ("report_service", LIST, LAKE, {"s3:prefix": "athena-results/lakehouse/"}),
+    ("report_service", "athena:GetQueryResults", f"{WORKGROUP}lakehouse", {}),
+    ("analytics_app", GET, f"{LAKE}/athena-results/lakehouse/1.csv", {}),
+    ("analytics_app", GET, f"{LAKE}/athena-results/1.csv", {}),
+    ("analytics_app", "athena:StartQueryExecution", f"{WORKGROUP}lakehouse", {}),
+    ("analytics_app", "glue:GetTable", f"{GLUE}table/default/anything", {}),
+    ("services", GET, f"{LAKE}/gold/fact_orders/part-0.parquet", {}),
+]  # fmt: skip
+
+Case = tuple[str, str, str, dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def found(planned: list[dict[str, Any]]) -> list[Statement]:
+    return iam_policies.statements(planned)
+
+
+def name(case: Case) -> str:
+    role, action, resource, context = case
+    return f"{role}-{action}-{resource.rsplit(':', 1)[-1]}-{'-'.join(context.values())}"
+
+
+@pytest.mark.parametrize("case", ALLOWED, ids=name)
+def test_a_role_may_do_its_work(found: list[Statement], case: Case) -> None:
+    assert may(found, *case)
+
+
+@pytest.mark.parametrize("case", DENIED, ids=name)
+def test_a_role_may_do_no_more(found: list[Statement], case: Case) -> None:
+    assert not may(found, *case)
+
+
+@pytest.mark.parametrize("role", ["emr_batch", "emr_gate", "emr_stream"])
+def test_a_job_run_may_read_all_that_its_submission_names(
+    found: list[Statement], role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terraforms = {"ENVIRONMENT": "dev", "CODE_BUCKET": CODE.rpartition(":")[2], "LAKE_BUCKET": "lake"}
+    shipped = release.settings_of("0123456789abcdef", "fedcba9876543210", terraforms)
+    for setting, value in ({"EMR_APPLICATION_ID": "00app"} | shipped).items():
+        monkeypatch.setenv(setting, value)
+    parameters = spark.submit_parameters(("kafka",), job="kafka_orders_to_bronze")
+    named = {*re.findall(r"s3://[^\s,#]+", parameters), f"s3://{shipped['CODE_BUCKET']}/jobs/a_job.py"}
+    assert {"python", "releases"} == {uri.split("/")[3] for uri in named}
+    assert [uri for uri in named if not may(found, role, GET, uri.replace("s3://", "arn:aws:s3:::"))] == []
+
+
+@pytest.mark.parametrize("role", ["emr_batch", "emr_gate", "emr_stream"])
+def test_every_job_run_may_use_the_log_store_of_the_fallback(found: list[Statement], role: str) -> None:
+    for action in ("GetItem", "PutItem", "UpdateItem", "Query"):
+        assert may(found, role, f"dynamodb:{action}", f"{TABLE}lakehouse_delta_log")
+        assert not may(found, role, f"dynamodb:{action}", f"{TABLE}another")
+
+
+@pytest.mark.parametrize("role", ["dq_dashboard", "analytics_app"])
+def test_who_only_shows_has_no_action_that_changes_the_data(found: list[Statement], role: str) -> None:
+    writes = ("Put", "Delete", "Create", "Update", "Write", "Restore", "Abort")
+    changing = {
+        (action, resource)
+        for one in found
+        if one.of == role and one.policy == "access"
+        for action in one.actions
+        for resource in one.resources
+        if action.split(":")[1].startswith(writes) and resource != f"{LAKE}/athena-results/lakehouse-gold/*"
+    }
+    assert changing == set()
+
+
+def test_every_wildcard_is_on_the_list_with_its_reason(found: list[Statement]) -> None:
+    assert iam_policies.unlisted(found) == []
+    assert all(one["why"] for one in iam_policies.exceptions())
+
+
+def test_the_list_holds_nothing_that_is_not_needed(found: list[Statement]) -> None:
+    assert iam_policies.unused(found) == []
+
+
+def test_a_role_is_taken_by_its_service_for_this_account_only(found: list[Statement]) -> None:
+    trusts = {one.of: one for one in found if one.policy == "trust"}
+    assert len(trusts) == 10
+    for role, trust in trusts.items():
+        (kind,) = trust.principals
+        assert kind == "Service"
+        # Lambda sends neither account nor function with the call that takes the role.
+        if role != "dq_runner":
+            assert trust.conditions["StringEquals"]["aws:SourceAccount"] == (ACCOUNT,)
+            assert "aws:SourceArn" in trust.conditions["ArnLike"]
+
+
+def test_buckets_refuse_what_is_not_tls(planned: list[dict[str, Any]], found: list[Statement]) -> None:
+    buckets = {one.of for one in found if one.of.startswith("bucket ")}
+    assert buckets == {"bucket lake", "bucket code", "bucket logs", "bucket dq-reports", "bucket reports"}
+    for bucket in buckets:
+        (deny,) = [one for one in found if one.of == bucket and not one.allow]
+        assert deny.applies(
+            "s3:GetObject", f"{deny.resources[0].rstrip('/*')}/x", {"aws:SecureTransport": "false"}
+        )
+
+
+# -- the evaluation itself ------------------------------------------------------------------------------------
+
+
+def policy(*statements: dict[str, Any]) -> list[Statement]:
+    return parse("role", "access", json.dumps({"Version": "2012-10-17", "Statement": list(statements)}))
+
+
+ALLOW = {"Effect": "Allow", "Action": "s3:Get*", "Resource": "arn:aws:s3:::b/x/*"}
+
+
+def test_what_nothing_allows_is_denied() -> None:
+    assert not may(policy(ALLOW), "role", "s3:PutObject", "arn:aws:s3:::b/x/1")
+    assert not may(policy(ALLOW), "role", "s3:GetObject", "arn:aws:s3:::b/y/1")
+    assert may(policy(ALLOW), "role", "s3:getobject", "arn:aws:s3:::b/x/1")
+
+
+def test_a_deny_wins_wherever_it_stands() -> None:
+    deny = {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/x/secret"}
+    for order in ((ALLOW, deny), (deny, ALLOW)):
+        assert not may(policy(*order), "role", "s3:GetObject", "arn:aws:s3:::b/x/secret")
+        assert may(policy(*order), "role", "s3:GetObject", "arn:aws:s3:::b/x/1")
+
+
+def test_a_condition_on_what_the_request_does_not_say_does_not_match() -> None:
+    found = policy(ALLOW | {"Condition": {"StringEquals": {"k": ["v"]}}})
+    assert may(found, "role", "s3:GetObject", "arn:aws:s3:::b/x/1", {"k": "v"})
+    assert not may(found, "role", "s3:GetObject", "arn:aws:s3:::b/x/1")
+
+
+def test_a_condition_on_what_the_request_says_at_all() -> None:
+    found = policy(ALLOW | {"Condition": {"Null": {"k": ["false"]}}})
+    assert may(found, "role", "s3:GetObject", "arn:aws:s3:::b/x/1", {"k": "anything"})
+    assert not may(found, "role", "s3:GetObject", "arn:aws:s3:::b/x/1")
+    absent = policy(ALLOW | {"Condition": {"Null": {"k": ["true"]}}})
+    assert may(absent, "role", "s3:GetObject", "arn:aws:s3:::b/x/1")
+    assert not may(absent, "role", "s3:GetObject", "arn:aws:s3:::b/x/1", {"k": "anything"})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"},
+        {"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::b"},
+    ],
+    ids=["NotAction", "NotResource"],
+)
+def test_forms_that_are_not_evaluated_are_refused(statement: dict[str, Any]) -> None:
+    with pytest.raises(Unknown):
+        policy(statement)
+
+
+def test_an_operator_that_is_not_known_is_refused() -> None:
+    found = policy(ALLOW | {"Condition": {"StringNotEquals": {"k": ["v"]}}})
+    with pytest.raises(Unknown, match="StringNotEquals"):
+        may(found, "role", "s3:GetObject", "arn:aws:s3:::b/x/1", {"k": "w"})
+
+
+def test_a_role_that_is_not_there_is_no_role_that_may_nothing() -> None:
+    with pytest.raises(Unknown, match="no role other"):
+        may(policy(ALLOW), "other", "s3:GetObject", "arn:aws:s3:::b/x/1")
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ("*", True),
+        ("arn:aws:s3:::*", True),
+        ("arn:aws:s3:::bucket/*", True),
+        ("arn:aws:s3:::bucket*/x", True),
+        ("arn:aws:s3:::bucket/prefix/*", False),
+        ("arn:aws:s3:::bucket", False),
+        ("arn:aws:sqs:eu-central-1:*:q", True),
+        ("arn:aws:glue:eu-central-1:1:table/db/*", False),
+        ("arn:aws:glue:eu-central-1:1:table/*", True),
+        ("arn:aws:logs:eu-central-1:1:log-group:*", True),
+        ("arn:aws:emr-serverless:eu-central-1:1:/applications/*", True),
+        ("arn:aws:emr-serverless:eu-central-1:1:/applications/00a/jobruns/*", False),
+    ],
+)
+def test_what_counts_as_open(resource: str, expected: bool) -> None:
+    assert is_open(resource) is expected
+
+
+def test_brackets_in_a_pattern_are_only_brackets() -> None:
+    assert like("a[1]", "a[1]")
+    assert not like("a1", "a[1]")
