@@ -56,6 +56,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         from pyspark.sql import SparkSession
 
         session = SparkSession.builder.appName("tests").getOrCreate()
+        jvm = session.sparkContext._jvm
+        # PySpark asks for these two at every call of a function, and each time Py4J looks for them in every jar.
+        for name in ("functions", "PythonUtils"):
+            setattr(jvm, name, getattr(jvm, name))
         yield session
         session.stop()
         gateway = type(session.sparkContext)._gateway

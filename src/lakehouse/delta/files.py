@@ -10,15 +10,14 @@ from urllib.parse import unquote
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.delta.layout import FileFact
+from lakehouse.delta.log import newest_snapshot
 
 
 def data_files(
     spark: SparkSession, uri: str, partition_by: Sequence[str], columns: Sequence[str]
 ) -> tuple[FileFact, ...]:
     """The files of the newest version, with the ranges of these columns. One small Spark job over the log."""
-    jvm: Any = spark.sparkContext._jvm
-    pair = jvm.org.apache.spark.sql.delta.DeltaLog.forTableWithSnapshot(spark._jsparkSession, uri)
-    frame = DataFrame(pair._2().allFiles().toDF(), spark)
+    frame = DataFrame(newest_snapshot(spark, uri).allFiles().toDF(), spark)
     return tuple(
         FileFact(
             path=unquote(row["path"]),

@@ -28,9 +28,7 @@ class LogHead:
 
 def log_head(spark: SparkSession, uri: str) -> LogHead | None:
     """The newest version of the log at a location, or None where there is no Delta table."""
-    jvm: Any = spark.sparkContext._jvm
-    pair = jvm.org.apache.spark.sql.delta.DeltaLog.forTableWithSnapshot(spark._jsparkSession, uri)
-    snapshot = pair._2()
+    snapshot = newest_snapshot(spark, uri)
     if snapshot.version() < 0:
         return None
     metadata = snapshot.metadata()
@@ -42,6 +40,13 @@ def log_head(spark: SparkSession, uri: str) -> LogHead | None:
         partition_by=tuple(columns.apply(i) for i in range(columns.size())),
         properties={entries.apply(i)._1(): entries.apply(i)._2() for i in range(entries.size())},
     )
+
+
+def newest_snapshot(spark: SparkSession, uri: str) -> Any:
+    """Delta's own Snapshot of the newest version, in the JVM; its version is -1 where there is no table."""
+    # The whole name at once: written with dots, each part of it is looked for in every jar as a class of its own.
+    delta_log: Any = getattr(spark.sparkContext._jvm, "org.apache.spark.sql.delta.DeltaLog")
+    return delta_log.forTableWithSnapshot(spark._jsparkSession, uri)._2()
 
 
 def is_dropped(spark: SparkSession, uri: str) -> bool:
