@@ -357,25 +357,37 @@ def test_a_backfill_beside_a_run_that_loads_steps_back_or_makes_it_load_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lakehouse.flows import backfill
+    from lakehouse.flows.ingest import Load
     from lakehouse.sources import hubspot
 
     world.load(world.generate("day8", "--day", "8"))
     daily, beside = run_id(8), run_id(8, hour=7)
-    extract = hubspot.extract
+    extract, write = hubspot.extract, Load.write
+
+    def certify_beside(first: str, last: str, hour: int) -> None:
+        days = ("--source", "hubspot", "--from", first, "--to", last)
+        assert world.run("backfill", run_id(8, hour=hour), *days) == 0
 
     def extract_beside_a_backfill(*arguments: Any) -> Any:
         found = extract(*arguments)
-        range_ = ("--source", "hubspot", "--from", "2026-11-01", "--to", "2026-11-08")
-        assert world.run("backfill", run_id(8, hour=5), *range_) == 0
+        certify_beside("2026-11-01", "2026-11-07", 4)
+        patch.setattr(Load, "write", write_beside_a_backfill)
         return found
+
+    def write_beside_a_backfill(load: Load) -> Any:
+        patch.setattr(Load, "write", write)
+        certify_beside("2026-11-08", "2026-11-08", 5)
+        return write(load)
 
     with monkeypatch.context() as patch:
         patch.setattr(hubspot, "extract", extract_beside_a_backfill)
         assert world.run("hubspot_to_bronze", daily) == 0
     [contacts] = world.outcome("hubspot_to_bronze", daily).tables
     assert contacts.ledger is not None
-    # What was certified while the source was read is a repeat.
+    # What was certified while the source was read, or its rows were written, is a repeat.
     assert contacts.ledger.duplicates > 0
+    held = [(row["id"], row["_payload_hash"]) for row in world.rows("bronze.hubspot_contacts")]
+    assert len(held) == len(set(held))
     assert set(world.ingest(daily).values()) == {0}
     days = ("--source", "snowflake", "--from", "2026-11-07", "--to", "2026-11-08")
     assert world.run("backfill", beside, *days) == 20

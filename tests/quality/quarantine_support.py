@@ -157,9 +157,9 @@ class Lake:
         load.require_contract()
         job.outcome.tables.append(load.write())
         load.release()
-        return self._done(job)
+        return self.done(job)
 
-    def _done(self, job: Job) -> str:
+    def done(self, job: Job) -> str:
         job.outcome.status, job.outcome.finished_at, job.outcome.seconds = "succeeded", datetime.now(UTC), 1.0
         outcomes.write(self.settings, job.outcome)
         if self.emits:
@@ -177,7 +177,7 @@ class Lake:
         quarantine.replace_open(self.spark, self.settings, bad, contract, manifest, len(values))
         ledger = LedgerCounts(read=len(values), quarantined=len(values))
         job.outcome.tables.append(TableOutcome(table=EVENTS, ledger=ledger))
-        return self._done(job)
+        return self.done(job)
 
     def streamed(self, *values: bytes | None, key: bytes | None = b"k", offset: int = 100) -> str:
         """Events as the stream refuses them, headers included. Returns the stream's run."""

@@ -2,7 +2,8 @@
 
 The story: take up the watermark (what is certified), land the window once, split good rows from bad with all
 their reasons, leave out what certified Bronze already holds, write quarantine, then Bronze. Each write replaces
-the run's own rows, so the job can be killed and repeated at any point. Of a stream the run only records which of the
+the run's own rows, so the job can be killed and repeated at any point, and loads again where a backfill beside it was
+certified meanwhile. Of a stream the run only records which of the
 rows already written are its own.
 """
 
@@ -41,6 +42,8 @@ log = logging.getLogger("lakehouse.flows.ingest")
 
 # Tables of one source that are loaded side by side, to fill the gaps in which one plans or waits for S3.
 _SIDE_BY_SIDE = 2
+# How often a run loads where others are certified meanwhile; after that, the gate tells whether rows are twice.
+_LOADS = 3
 
 Extract = Callable[[Settings, str, Mapping[str, Watermark]], tuple[Manifest, ...]]
 
@@ -69,6 +72,23 @@ def ingest(job: Job, source: str) -> None:
     if streamed:
         return
 
+    for _ in range(_LOADS):
+        judged = _verdicts(job.settings, source)
+        tables, notes = _loaded(job, manifests)
+        if _verdicts(job.settings, source) == judged:
+            break
+        log.info("a run beside this one was certified while this one wrote: loading again, beside its rows")
+    job.outcome.tables.extend(tables)
+    job.outcome.notes.extend(notes)
+
+
+def _verdicts(settings: Settings, source: str) -> list[str]:
+    return [uri for table in SOURCES[source] for uri in verdicts.uris(settings, f"bronze.{table}")]
+
+
+def _loaded(job: Job, manifests: Sequence[Manifest]) -> tuple[list[TableOutcome], list[str]]:
+    """Load what was landed into its tables; what was written, and what is worth saying."""
+
     def load_of(manifest: Manifest) -> Load:
         # While the source was read, a run beside this one may have been certified: what it holds is a repeat here.
         own = job.beside()
@@ -80,12 +100,11 @@ def ingest(job: Job, source: str) -> None:
         try:
             for load in loads:
                 load.require_contract()
-            job.outcome.tables.extend(pool.map(Load.write, loads))
+            tables = list(pool.map(Load.write, loads))
         finally:
             for load in loads:
                 load.release()
-    for load in loads:
-        job.outcome.notes.extend((*load.manifest.notes, *load.surprises()))
+    return tables, [note for load in loads for note in (*load.manifest.notes, *load.surprises())]
 
 
 def certification(job: Job, table: str) -> Certification:
@@ -139,8 +158,9 @@ class Load:
         self._rows, self._counts = self._judged(_classified(split, self.contract, self._held))
         # A replay brings back nothing but what was refused: there a row that breaks a rule is no repeat.
         if runs and manifest.kind != "replay" and self._counts["class:quarantined"]:
+            # What an earlier try of this run has put into quarantine is its own, whoever refused the row meanwhile.
             refused = quarantine.received(
-                job.spark, job.settings, self.contract.name, [run.run_id for run in runs]
+                job.spark, job.settings, self.contract.name, [run.run_id for run in runs], job.run_id
             )
             classified = self._rows
             self._rows, self._counts = self._judged(_without_known_refusals(classified, refused))

@@ -86,13 +86,17 @@ def as_received(payload: Column) -> Column:
     return F.sha2(F.coalesce(F.to_json(F.array_sort(F.map_entries(own))), payload), 256)
 
 
-def received(spark: SparkSession, settings: Settings, table: str, runs: Sequence[str]) -> DataFrame:
-    """``_received``: the rows of a table that runs refused, each once, in the form of ``as_received``."""
-    refused = read(spark, settings.table_uri(TABLE)).where(
+def received(
+    spark: SparkSession, settings: Settings, table: str, runs: Sequence[str], but_not_by: str
+) -> DataFrame:
+    """``_received``: the rows of a table that runs refused and one other has not, each once, as ``as_received``."""
+    first = read(spark, settings.table_uri(TABLE)).where(
         # First events: later ones may hold what somebody made of the row.
-        (F.col("table_name") == table) & F.col("run_id").isin(*runs) & F.col("step").isNull()
+        (F.col("table_name") == table) & F.col("run_id").isin(*runs, but_not_by) & F.col("step").isNull()
     )
-    return refused.select(as_received(F.col("payload")).alias("_received")).distinct()
+    found = first.groupBy(as_received(F.col("payload")).alias("_received"))
+    by_the_other = F.bool_or(F.col("run_id") == but_not_by)
+    return found.agg(by_the_other.alias("_other")).where(~F.col("_other")).select("_received")
 
 
 def samples(
