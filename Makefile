@@ -46,6 +46,14 @@ stream-kill-test: setup ## kill -9 the stream N=50 times at random moments (SEED
 crash-test: setup ## Kill every job N=300 times at random points (SEED=1), repeat it, compare with days that nobody killed
 	@$(PYTHON) -m local.crash_test $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: backfill-test
+backfill-test: setup ## DAYS=30 days of orders read again beside a daily run, compared with one after the other
+	@$(PYTHON) -m local.backfill_test $(if $(DAYS),--days $(DAYS))
+
+.PHONY: merge-test
+merge-test: setup ## MERGE against MERGE, and against OPTIMIZE, N=50 times each from two drivers
+	@MERGES=$(or $(N),50) $(PYTHON) -m pytest tests/delta/test_log_store.py -k another_writer
+
 .PHONY: quarantine-demo
 quarantine-demo: setup ## Refused rows of the demo's day: listed, fixed, replayed, in Gold after the next day
 	@$(PYTHON) -m local.quarantine_demo

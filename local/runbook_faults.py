@@ -26,6 +26,7 @@ from local.days import AFTER
 from local.query import QueryFailed, ask
 from local.runbook import DAILY
 from local.runbook_lake import COMPARED, DAYS, INGESTS, LakeFailed
+from local.saas.admin import Admin as SaasAdmin
 from local.stack import REPO, Stack
 
 NEXT_DAY = DAYS + 1
@@ -115,6 +116,21 @@ def gate_failed(running: Stack) -> Variables:
     sources_seed.withdraw(bad, running)
     sources_seed.load(lake.sample(running.state, NEXT_DAY), running)
     return {"TABLE": "bronze.snowflake_orders", "RUN": run}
+
+
+def accept_rule(running: Stack) -> Variables:
+    """As for a failed gate; the owner has the other rows published today, and corrects the wrong ones afterwards."""
+    found = gate_failed(running)
+    right, wrong = (_orders(lake.sample(running.state, NEXT_DAY, poison)) for poison in (None, "shares"))
+    days = sorted(row["EVENT_TS"][:10] for row in right if row not in wrong)
+    rules = {"FIRST_RULE": "amount_not_negative", "OTHER_RULE": "rejected_rows"}
+    return found | rules | {"FIRST_DAY": days[0], "LAST_DAY": days[-1]}
+
+
+def _orders(folder: Path) -> list[dict[str, str]]:
+    [path] = folder.glob("snowflake_orders_*.csv")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def poisoned_silver(running: Stack) -> Variables:
@@ -227,6 +243,17 @@ def salesforce_token(running: Stack) -> Variables:
 def kafka_sasl(running: Stack) -> Variables:
     """The API key was rotated."""
     return _with_secret(running, "kafka_orders_to_bronze", "kafka", "api_secret")
+
+
+def leaked_secret(running: Stack) -> Variables:
+    """HubSpot's private app has a new token, which the secret does not have yet: the old one is refused."""
+    run, job, rotated = _next_day(running), "hubspot_to_bronze", {"token": "rotated"}
+    _ran(running, run, *_others(job))
+    SaasAdmin(running.exports["LOCAL_HUBSPOT_URL"]).credentials("hubspot", rotated)
+    _failed(running, run, job, 10)
+    path = running.state / "hubspot.json"
+    path.write_text(json.dumps(rotated))
+    return {"RUN": run, "SECRET_FILE": str(path)}
 
 
 def snowflake_login(running: Stack) -> Variables:
@@ -389,5 +416,7 @@ FAULTS: dict[str, Fault] = {
     "table-dropped": Fault(table_dropped, day=DAYS, shows=_no_silver_orders),
     "delta-log": Fault(delta_log, shows=_no_middle),
     "lost-checkpoint": Fault(lost_checkpoint, finish=_whole_day, shows=_no_checkpoint, kafka_mode="stream"),
+    "leaked-secret": Fault(leaked_secret, finish=_rest),
+    "accept-rule": Fault(accept_rule, finish=_today),
     "cost-spike": Fault(cost_spike, day=DAYS, shows=_somebody_pays, kafka_mode="stream"),
 }

@@ -89,7 +89,7 @@ def run_jobs(running: Stack, commands: Iterable[Sequence[str]], *, may_fail: boo
     log = running.state / "logs" / "runbook_jobs.log"
     with log.open("a") as out:
         done = subprocess.run(
-            [sys.executable, "-m", "local.runbook_lake", "--jobs", asked, *(["--go-on"] if may_fail else [])],
+            [sys.executable, "-m", "local.runbook_lake", "--jobs", asked],
             cwd=REPO,
             env=environment(running) | {"PYTHONPATH": f"{REPO / 'src'}{os.pathsep}{REPO}"},
             stdout=subprocess.PIPE,
@@ -134,10 +134,10 @@ def sql(running: Stack, *statements: str) -> None:
 
 def a_day(running: Stack, run: str, jobs: Sequence[str] = DAY) -> None:
     """A whole day that has to succeed."""
-    run_jobs(running, [_in_run(job, run) for job in jobs])
+    run_jobs(running, [in_run(job, run) for job in jobs])
 
 
-def _in_run(job: str, run: str) -> list[str]:
+def in_run(job: str, run: str) -> list[str]:
     return [job, *(["--db", "all"] if job == "register_glue_tables" else []), "--run-id", run]
 
 
@@ -249,12 +249,11 @@ def _checked(command: list[str], env: Mapping[str, str]) -> None:
         raise LakeFailed(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
-def _jobs(commands: list[list[str]], go_on: bool) -> int:
+def _jobs(commands: list[list[str]]) -> int:
     """In the process of the jobs: one Spark, started by the first that needs it."""
     from local.laptop import use_stack
 
     use_stack("runbook", "kafka")
-    worst = 0
     for name, *arguments in commands:
         if name == "--sql":
             from lakehouse.session import spark_session
@@ -269,15 +268,14 @@ def _jobs(commands: list[list[str]], go_on: bool) -> int:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(bool(end.code))
         print(f"\nexit {code}", flush=True)
-        worst = worst or code
-        if code and not go_on:
-            break
-    return worst
+        if code:
+            return int(code)
+    return 0
 
 
 def main(argv: Sequence[str]) -> int:
     if argv[:1] == ["--jobs"]:
-        return _jobs(json.loads(argv[1]), "--go-on" in argv)
+        return _jobs(json.loads(argv[1]))
     make(Path(argv[0]).resolve(), lambda line: print(line, flush=True))
     return 0
 
