@@ -104,7 +104,7 @@ HOSTILE = {
     "from_json(STATUS, 'x int')": "the function from_json",
     "abs()": "WRONG_NUM_ARGS",
     "abs(STATUS, 1)": "WRONG_NUM_ARGS",
-    "(" * 499 + "1" + ")" * 499: "no SQL expression",
+    "(" * 499 + "1" + ")" * 499: "499 opening parentheses",
     "1" + "+1" * MAX_CHARACTERS: f"{2 * MAX_CHARACTERS + 1} characters",
 }
 

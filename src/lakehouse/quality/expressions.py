@@ -20,6 +20,8 @@ from lakehouse.contracts import quote
 from lakehouse.session import local_frame
 
 MAX_CHARACTERS = 1_000
+# How deep Spark's parser can go depends on what the JVM has compiled so far: what passes today has to pass tomorrow.
+MAX_PARENTHESES = 100
 _MAX_PADDED = 1_000
 
 # Node classes of Spark's parser (org.apache.spark.sql.catalyst) that compute a value from values.
@@ -59,6 +61,8 @@ def refusal(spark: SparkSession, sql: str, fields: Collection[str]) -> tuple[str
     """
     if len(sql) > MAX_CHARACTERS:
         return f"{len(sql)} characters", f"at most {MAX_CHARACTERS}"
+    if (opened := sql.count("(")) > MAX_PARENTHESES:
+        return f"{opened} opening parentheses", f"at most {MAX_PARENTHESES}"
     try:
         tree = spark._jsparkSession.sessionState().sqlParser().parseExpression(sql)
     except (PySparkException, Py4JJavaError) as error:
