@@ -125,8 +125,11 @@ def test_a_second_run_of_the_day_adds_nothing(world: World) -> None:
     before = gold(world)
     bronze = world.table("bronze.snowflake_orders").count()
     refused = world.rows("ops.quarantine")
+    told = world.outcome("silver_to_gold", run_id(1)).tables
     world.day(run_id(1))
     assert gold(world) == before
+    # The ledger of a run that is repeated has the same lines.
+    assert world.outcome("silver_to_gold", run_id(1)).tables == told != []
     world.day(run_id(1, hour=7))
     assert gold(world) == before
     assert world.table("bronze.snowflake_orders").count() == bronze
@@ -218,6 +221,7 @@ def test_a_publication_cut_off_is_completed_by_the_next_run(
     assert world.run("silver_to_gold", run) == 0
     notes = world.outcome("silver_to_gold", run).notes
     assert any("which had been cut off" in note for note in notes)
+    assert [each.table for each in world.outcome("silver_to_gold", run).tables] == [*publish.OUTPUTS]
     assert gold(world) == half_done
     published = {row["publish_id"] for row in world.rows("ops.publications")}
     assert {row["_publish_id"] for row in world.rows("gold.fact_orders")} <= published

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse.cli import Job
+from lakehouse.flows import backfill
 from lakehouse.flows.ingest import Load, ingest
 from lakehouse.landing import LandingWriter, Manifest
 from lakehouse.settings import Settings
@@ -61,4 +63,31 @@ def test_what_was_certified_while_a_run_wrote_is_a_repeat(
     )
     # Its first try had put the refused row into quarantine: that event stays, and the ledger counts it.
     assert [row["run_id"] for row in world.rows(table=ORDERS)].count(job.run_id) == 1
+    assert world.ledger_differences() == ()
+
+
+def test_a_chunk_that_was_killed_behind_its_gate_is_in_the_ledger_all_the_same(
+    world: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(job: Job) -> None:
+        raise RuntimeError("killed here")
+
+    def landed(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
+        return extracted(settings, run_id, None)
+
+    monkeypatch.setattr(snowflake, "backfill", landed)
+    job = world.job("backfill")
+    job.arguments.__dict__.update(
+        source="snowflake", since=NOON.date(), until=NOON.date(), chunk_days=1, dry_run=False
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(backfill, "record", killed)
+        with pytest.raises(RuntimeError, match="killed here"):
+            backfill.backfill(job)
+    assert world.table("ops.row_ledger").count() == 0
+
+    for _ in range(2):
+        backfill.backfill(job)
+        [line] = world.table("ops.row_ledger").collect()
+        assert (line["job"], line["read"], line["inserted"]) == ("backfill_snowflake_to_bronze", 31, 30)
     assert world.ledger_differences() == ()

@@ -23,9 +23,10 @@ from importlib import import_module
 
 from lakehouse import store
 from lakehouse.cli import Job
+from lakehouse.delta.rows import rows
 from lakehouse.errors import CommitConflict, LakehouseError, UsageError
 from lakehouse.flows import own_run
-from lakehouse.flows.emit import record
+from lakehouse.flows.emit import LEDGER, record
 from lakehouse.flows.ingest import SOURCES, Load, certification
 from lakehouse.landing import Manifest
 from lakehouse.observe.outcome import Outcome
@@ -112,9 +113,11 @@ def chunks(run_id: str, source: str, since: date, until: date, days: int) -> Ite
 def _chunk(job: Job, source: str, chunk: Chunk, again: str) -> str:
     """Land, load, judge and record one chunk; says what it came to. ``again`` is the command of the whole backfill."""
     tables = [f"bronze.{table}" for table in SOURCES[source]]
-    if all(chunk.run_id in certification(job, table).passed for table in tables):
-        return f"{source}, {chunk}: certified already"
     own = own_run.own_job(job, f"backfill_{source}_to_bronze", chunk.run_id)
+    if all(chunk.run_id in certification(job, table).passed for table in tables):
+        if not rows(job.settings.table_uri(LEDGER), ["job"], [("run_id", "=", chunk.run_id)]):
+            record(own.beside("emit_lineage_and_metrics"))
+        return f"{source}, {chunk}: certified already"
     own.outcome.repeated_by(again)
     manifests = _landed(job.settings, source, chunk)
     _require_free(own, tables)

@@ -21,6 +21,7 @@ from lakehouse.settings import Settings
 
 #: In ops.job_runs, what the workgroup's queries cost.
 ATHENA = "athena"
+LEDGER = "ops.row_ledger"
 _JOBS = "ops.job_runs"
 _BILLS = ("vcpu_hours", "memory_gb_hours", "storage_gb_hours", "cost_usd", "athena_bytes_scanned")
 # How far back a bill is asked for: EMR knows it well within a day.
@@ -112,11 +113,10 @@ def _metrics(job: Job, outcomes: Sequence[Outcome], costs: Mapping[str, Decimal]
 
 
 def _replace_ledger(job: Job, outcomes: Sequence[Outcome]) -> None:
-    table = "ops.row_ledger"
     ledger = [row for outcome in outcomes for row in ledger_rows(outcome)]
-    frame = local_frame(job.spark, ledger, schema(contracts.load(table)))
+    frame = local_frame(job.spark, ledger, schema(contracts.load(LEDGER)))
     replace_where(
-        frame, job.settings.table_uri(table), f"run_id = '{job.run_id}'", f"{job.run_id}/{job.name}/{table}"
+        frame, job.settings.table_uri(LEDGER), f"run_id = '{job.run_id}'", f"{job.run_id}/{job.name}/{LEDGER}"
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -114,6 +114,8 @@ def publish(job: Job) -> None:
         job.outcome.notes.append(
             f"Gold already shows these versions of Silver (publication {last.publish_id})"
         )
+        if not job.outcome.tables:  # else this try has just completed it
+            job.outcome.tables.extend(_told_again(job, last))
         return
     previous = {table: version_of(job, table) for table in OUTPUTS}
     intent = intent_of(job, inputs, previous, now)
@@ -163,7 +165,7 @@ def turn(settings: Settings) -> Turn:
     done = {name.removesuffix(_MARKER) for name in names if name.endswith(_MARKER)}
     # A rollback is no publication: one beside a publication must not give the turn away that is taken.
     published = sorted(name for name in done if not name.endswith(".rollback"))
-    name = hashlib.sha256("\n".join(published).encode()).hexdigest()[:16]
+    name = _turn_after(published)
     taken = store.get(_turn_uri(settings, name))
     if taken is not None:
         return Turn(name, Intent.model_validate_json(taken))
@@ -171,6 +173,11 @@ def turn(settings: Settings) -> Turn:
     left = sorted({each.removesuffix(_INTENT) for each in names if each.endswith(_INTENT)} - done)
     body = store.get(_uri(settings, f"{left[0]}{_INTENT}")) if left else None
     return Turn(name, None if body is None else Intent.model_validate_json(body))
+
+
+def _turn_after(published: Sequence[str]) -> str:
+    """The name of the turn that follows these complete publications, in the order of their ids."""
+    return hashlib.sha256("\n".join(published).encode()).hexdigest()[:16]
 
 
 def pending(settings: Settings) -> Intent | None:
@@ -237,11 +244,31 @@ def declare(settings: Settings, intent: Intent, now: Turn) -> None:
 
 def complete(job: Job, intent: Intent) -> None:
     """Commit every table of an intent that is not committed yet, dimensions before facts, then its marker."""
-    with ThreadPoolExecutor(len(DIMENSIONS)) as pool:
-        tables = list(pool.map(lambda table: _publish_table(job.beside(), intent, table), DIMENSIONS))
-    tables.append(_publish_table(job, intent, FACTS))
+    tables = _publish_tables(job, intent)
     job.outcome.tables.extend(tables)
     _mark(job, intent, tables)
+
+
+def _told_again(job: Job, last: Marker) -> list[TableOutcome]:
+    """What this run's own publication did, for a try that was killed after its end, or is repeated. Nothing is written.
+
+    Empty where the publication is another run's, or was followed by others.
+    """
+    if not last.publish_id.startswith(f"{job.run_id}."):
+        return []
+    names = (name for name, _ in markers(job.settings) if not name.endswith(".rollback"))
+    before = sorted(name for name in names if name != last.publish_id)
+    taken = store.get(_turn_uri(job.settings, _turn_after(before)))
+    intent = None if taken is None else Intent.model_validate_json(taken)
+    if intent is None or intent.publish_id != last.publish_id:
+        return []
+    return _publish_tables(job, intent) if all(committed(job, intent, table) for table in OUTPUTS) else []
+
+
+def _publish_tables(job: Job, intent: Intent) -> list[TableOutcome]:
+    with ThreadPoolExecutor(len(DIMENSIONS)) as pool:
+        tables = list(pool.map(lambda table: _publish_table(job.beside(), intent, table), DIMENSIONS))
+    return [*tables, _publish_table(job, intent, FACTS)]
 
 
 def _publish_table(job: Job, intent: Intent, table: str) -> TableOutcome:
