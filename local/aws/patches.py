@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 
 def install() -> None:
@@ -11,6 +12,7 @@ def install() -> None:
     _budgets_are_complete()
     _ecs_services_remember_what_they_are_given()
     _functions_remember_their_dead_letters()
+    _keys_may_have_line_breaks()
 
 
 def _conditional_denies_are_neutral() -> None:
@@ -139,3 +141,36 @@ def _functions_remember_their_dead_letters() -> None:
     LambdaFunction.__init__ = remembering  # type: ignore[method-assign]
     LambdaFunction.get_configuration = configuration  # type: ignore[method-assign]
     LambdaFunction.update_configuration = updated  # type: ignore[method-assign]
+
+
+def _keys_may_have_line_breaks() -> None:
+    """moto finds no route to a key with a line break, and lists versions without the escapes that clients ask for."""
+    from moto.moto_server.utilities import RegexConverter
+    from moto.s3.responses import S3Response
+
+    init, list_versions = RegexConverter.__init__, S3Response.list_object_versions
+
+    def any_character(self: Any, url_map: Any, *items: Any) -> None:
+        init(self, url_map, *items)
+        self.regex = f"(?s:{items[0]})"
+
+    def escaped(self: Any) -> Any:
+        if self.querystring.get("encoding-type") != ["url"]:
+            return list_versions(self)
+        serialized = self.serialized
+
+        def quoted(answer: Any) -> Any:
+            for kind, name in (("Versions", "Key"), ("DeleteMarkers", "Key"), ("CommonPrefixes", "Prefix")):
+                for item in answer.result.get(kind, []):
+                    item[name] = quote(item[name])
+            for name in ("Prefix", "Delimiter", "KeyMarker", "NextKeyMarker"):
+                if answer.result.get(name):
+                    answer.result[name] = quote(answer.result[name])
+            answer.result["EncodingType"] = "url"
+            return serialized(answer)
+
+        self.serialized = quoted
+        return list_versions(self)
+
+    RegexConverter.__init__ = any_character  # type: ignore[method-assign]
+    S3Response.list_object_versions = escaped  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import tempfile
 import uuid
 from collections import Counter
@@ -29,6 +30,7 @@ from lakehouse.settings import Settings
 POSITION = "_position"
 Kind = Literal["window", "replay", "backfill"]
 _ROWS_PER_PART = 250_000
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class LandedFile(BaseModel):
@@ -141,9 +143,12 @@ class LandingWriter:
         return int(table.num_rows)
 
     def write_original(self, name: str, body: bytes) -> None:
-        """Keep a file of the source byte for byte, for audits; loads do not read it."""
+        """Keep a file of the source byte for byte, for audits; loads do not read it.
+
+        Its name is kept as far as every tool takes it in a path.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"original-{self._writer}-{name}")
+            path = Path(folder, f"original-{self._writer}-{_UNUSUAL.sub('_', name)}")
             path.write_bytes(body)
             self._upload(path, "original", None)
 

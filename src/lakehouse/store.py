@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -22,11 +21,16 @@ if TYPE_CHECKING:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of an ``s3://`` URI. Raises ConfigError for anything else."""
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.netloc:
+    """Bucket and key of an ``s3://`` URI. Raises ConfigError for anything else.
+
+    A key is what stands behind the bucket, character for character: S3 knows no queries, fragments and escapes, and a
+    URL's parser would cut a key at ``#`` or ``?`` and take tabs and line breaks out of it.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
         raise ConfigError(f"received the location {uri!r}, expected s3://bucket/key")
-    return parts.netloc, parts.path.lstrip("/")
+    return bucket, key
 
 
 @functools.cache

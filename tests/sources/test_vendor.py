@@ -291,3 +291,25 @@ def test_files_in_folders(inbox: Inbox) -> None:
 
     assert [row["file"] for row in inbox.rows(manifest)] == ["2026/11/a.csv", "2026/12/a.csv"]
     assert len({uri for uri in inbox.setup.landed_keys() if "original-" in uri}) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shipments #3.csv",
+        "a?b.csv",
+        "tab\t.csv",
+        "line\nbreak.csv",
+        "100%2F.csv",
+        "a+b.csv",
+        "日本" * 60 + ".csv",
+    ],
+)
+def test_a_file_is_taken_whatever_its_name(inbox: Inbox, name: str) -> None:
+    inbox.put(name, HEADER + line(1))
+
+    manifest = inbox.extract()
+
+    assert [row["file"] for row in inbox.rows(manifest)] == [name]
+    assert manifest.notes == ()
+    assert any("original-" in uri for uri in inbox.setup.landed_keys())
