@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import socket
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +33,19 @@ class Aws:
             aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
         )
+
+
+def meets_another(path: str) -> bool:
+    """Whether the local S3 answers the first conditional write of ``bucket/key`` by a conflict (409)."""
+    from local.aws.s3_store import CONFLICT_EVERY
+
+    return zlib.crc32(path.encode()) % CONFLICT_EVERY == 0
+
+
+def met_key(lake_uri: str, form: str) -> str:
+    """A URI of which that is so; ``form`` has a place for a number."""
+    uris = (f"{lake_uri}/{form.format(number)}" for number in itertools.count())
+    return next(uri for uri in uris if meets_another(uri.removeprefix("s3://")))
 
 
 def free_port() -> int:

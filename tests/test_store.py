@@ -1,14 +1,18 @@
-"""Locations of objects, whatever characters their keys have."""
+"""Objects on S3: keys of any characters, and what a conditional create makes of each answer of the service."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from lakehouse import store
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, TransientError
+from tests.support import met_key
 
+URI = "s3://bucket/key"
 KEYS = [
     "orders #3.csv",
     "orders?.csv",
@@ -79,3 +83,61 @@ def test_deleted_objects_of_any_name_come_back_where_their_markers_go(lake: str)
     assert "Errors" not in s3.delete_objects(Bucket=bucket, Delete={"Objects": gone})  # type: ignore[typeddict-item]
 
     assert {key: store.get(f"{lake}/{key}") for key in KEYS} == {key: key.encode() for key in KEYS}
+
+
+def test_an_object_is_created_once(lake: str) -> None:
+    uri = f"{lake}/ops/once.json"
+    assert store.put_if_absent(uri, b"1")
+    assert not store.put_if_absent(uri, b"2")
+    assert store.put_if_absent(uri, b"1"), "the call repeated after a lost answer is the one that created it"
+    assert store.get(uri) == b"1"
+
+
+def test_a_create_that_met_another_request_is_repeated(lake: str) -> None:
+    uri = met_key(lake, "gold/quality/{}.json")
+    assert store.put_if_absent(uri, b"1")
+    assert store.get(uri) == b"1"
+    assert not store.put_if_absent(uri, b"2")
+
+
+class TestAnswers:
+    """What S3 may answer in a row."""
+
+    @pytest.fixture(autouse=True)
+    def s3(self, monkeypatch: pytest.MonkeyPatch) -> Stubber:
+        client = boto3.client(
+            "s3", region_name="eu-central-1", aws_access_key_id="-", aws_secret_access_key="-"
+        )
+        monkeypatch.setattr(store, "client", lambda: client)
+        monkeypatch.setattr(store, "_CONFLICT_WAITS", (0.0,) * 3)
+        stubber = Stubber(client)
+        stubber.activate()
+        return stubber
+
+    def refused(self, s3: Stubber, status: int, code: str) -> None:
+        s3.add_client_error("put_object", service_error_code=code, http_status_code=status)
+
+    def test_conflicts_are_repeated_and_in_the_end_transient(self, s3: Stubber) -> None:
+        for _ in range(3):
+            self.refused(s3, 409, "ConditionalRequestConflict")
+        with pytest.raises(TransientError, match=r"received a conflict .* 3 times"):
+            store.put_if_absent(URI, b"1")
+        s3.assert_no_pending_responses()
+
+    def test_a_conflict_says_nothing_of_the_key(self, s3: Stubber) -> None:
+        self.refused(s3, 409, "ConditionalRequestConflict")
+        s3.add_response("put_object", {})
+        assert store.put_if_absent(URI, b"1")
+        s3.assert_no_pending_responses()
+
+    def test_a_key_that_is_gone_when_it_is_looked_up_is_free(self, s3: Stubber) -> None:
+        self.refused(s3, 412, "PreconditionFailed")
+        s3.add_client_error("get_object", service_error_code="NoSuchKey", http_status_code=404)
+        s3.add_response("put_object", {})
+        assert store.put_if_absent(URI, b"1")
+        s3.assert_no_pending_responses()
+
+    def test_other_refusals_are_the_callers(self, s3: Stubber) -> None:
+        self.refused(s3, 403, "AccessDenied")
+        with pytest.raises(store.ClientError, match="AccessDenied"):
+            store.put_if_absent(URI, b"1")

@@ -14,6 +14,7 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 from xml.etree import ElementTree
@@ -25,7 +26,7 @@ from moto.core.utils import iso_8601_datetime_without_milliseconds_s3, rfc_1123_
 from moto.s3 import models as s3_models
 from moto.s3.utils import ARCHIVE_STORAGE_CLASSES, metadata_from_headers
 
-from local.aws.s3_store import DiskKey, Store
+from local.aws.s3_store import CONFLICT_CODE, CONFLICT_MESSAGE, Conflict, DiskKey, Store
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Answer = tuple[str, list[tuple[str, str]], Iterable[bytes]]
@@ -79,6 +80,7 @@ REASONS = {
     304: "304 Not Modified",
     400: "400 Bad Request",
     404: "404 Not Found",
+    409: "409 Conflict",
     412: "412 Precondition Failed",
     416: "416 Requested Range Not Satisfiable",
 }
@@ -90,6 +92,14 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, message: str):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
+
+
+@contextmanager
+def _no_conflict() -> Iterator[None]:
+    try:
+        yield
+    except Conflict:
+        raise Refused(409, CONFLICT_CODE, CONFLICT_MESSAGE) from None
 
 
 class FastS3:
@@ -213,7 +223,12 @@ class FastS3:
         algorithm, checksum = _verify(environ, data, trailers)
         if_match, if_none_match = environ.get("HTTP_IF_MATCH"), environ.get("HTTP_IF_NONE_MATCH")
         backend = s3_models.s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
-        with self.store.key_lock(bucket.name, name), self.store.unit_of_work():
+        conditional = bool(if_match or if_none_match)
+        with (
+            _no_conflict(),
+            self.store.key_write(bucket.name, name, conditional=conditional),
+            self.store.unit_of_work(),
+        ):
             current = bucket.keys.get(name)
             there = type(current) is DiskKey
             if if_none_match and there and if_none_match.strip('"') in ("*", current._etag):

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import zlib
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,11 @@ from moto.s3.utils import _VersionedKeyStore
 # A replaced object's file stays this long, for the reader that looked it up just before it was replaced.
 GRACE_SECONDS = 30.0
 LOCK_STRIPES = 1024
+CONFLICT_EVERY = 16
+CONFLICT_CODE = "ConditionalRequestConflict"
+CONFLICT_MESSAGE = (
+    "The conditional request cannot succeed due to a conflicting operation against this resource."
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, account TEXT NOT NULL, record BLOB NOT NULL);
@@ -37,6 +43,10 @@ CREATE TABLE IF NOT EXISTS versions (
 CREATE TABLE IF NOT EXISTS uploads (
   bucket TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, id)) WITHOUT ROWID;
 """
+
+
+class Conflict(Exception):
+    """A conditional write met another request for its key: S3 decides nothing and wants the call repeated."""
 
 
 class Store:
@@ -51,6 +61,7 @@ class Store:
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(_SCHEMA)
         self._db_lock = threading.Lock()
+        self._met: set[str] = set()
         self._key_locks = [threading.RLock() for _ in range(LOCK_STRIPES)]
         self._work = threading.local()
         self._discarded: list[tuple[float, str]] = []
@@ -86,6 +97,31 @@ class Store:
 
     def key_lock(self, bucket: str, key: str) -> threading.RLock:
         return self._key_locks[hash((bucket, key)) % LOCK_STRIPES]
+
+    @contextmanager
+    def key_write(self, bucket: str, key: str, *, conditional: bool) -> Iterator[None]:
+        """The key's lock, for a write. Raises Conflict where a conditional one meets another request for the key.
+
+        S3 answers so (409 ConditionalRequestConflict) even where the condition holds, and wants the call repeated. One
+        key in CONFLICT_EVERY meets a request that nobody sent, so that every client sees the answer now and then.
+        """
+        lock = self.key_lock(bucket, key)
+        if not lock.acquire(blocking=not conditional):
+            raise Conflict
+        try:
+            if conditional and self._meets_another(f"{bucket}/{key}"):
+                raise Conflict
+            yield
+        finally:
+            lock.release()
+
+    def _meets_another(self, path: str) -> bool:
+        """Whether this conditional write of the key is refused: every other one, of the keys that meet another."""
+        if zlib.crc32(path.encode()) % CONFLICT_EVERY:
+            return False
+        met = path not in self._met
+        (self._met.add if met else self._met.discard)(path)
+        return met
 
     @property
     def _dirty(self) -> set[tuple[str, str]] | None:
@@ -538,8 +574,14 @@ def _patch_responses(disk: Store) -> None:
         bucket, _, key = request.path.lstrip("/").partition("/")
         # moto checks If-None-Match and If-Match, then puts: two threads can both pass the check. The lock makes
         # check, put and the index row one step for each key.
-        with disk.key_lock(bucket, key), disk.unit_of_work():
-            return key_response(self, request, full_url, headers)
+        conditional = "If-None-Match" in request.headers or "If-Match" in request.headers
+        conditional = conditional and request.method in ("PUT", "POST")
+        try:
+            with disk.key_write(bucket, key, conditional=conditional), disk.unit_of_work():
+                return key_response(self, request, full_url, headers)
+        except Conflict:
+            body = f"<Error><Code>{CONFLICT_CODE}</Code><Message>{CONFLICT_MESSAGE}</Message></Error>"
+            return 409, {"Content-Type": "application/xml"}, body
 
     def on_bucket(self: Any, request: Any, full_url: str, headers: Any) -> Any:
         if request.method in ("GET", "HEAD", "OPTIONS"):

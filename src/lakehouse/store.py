@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +16,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+# Seconds between the tries of a conditional create that met another request for its key; up to double, by chance.
+_CONFLICT_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -64,16 +69,31 @@ def put(uri: str, body: bytes, *, content_type: str = "application/json") -> Non
 
 
 def put_if_absent(uri: str, body: bytes, *, content_type: str = "application/json") -> bool:
-    """Create the object; False where the key exists already (S3 conditional write, If-None-Match: *)."""
+    """Create the object; False where the key exists already with other bytes (conditional write, If-None-Match: *).
+
+    S3 answers 412 where the key exists, and 409 where another request is at work on it: that says nothing of the key,
+    and S3 wants the call repeated. Raises TransientError where it keeps saying so.
+    """
     bucket, key = split(uri)
-    try:
-        client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
-            # After a lost answer the SDK repeats the call: a refusal may then speak of our own first try.
-            return get(uri) == body
-        raise
-    return True
+    for wait in _CONFLICT_WAITS:
+        try:
+            client().put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status not in {409, 412}:
+                raise
+            # After a lost answer the call is repeated, by the SDK or here: a refusal may speak of our own first try.
+            there = get(uri) if status == 412 else None
+            if there is not None:
+                return there == body
+        else:
+            return True
+        time.sleep(wait * random.uniform(1, 2))  # nosec B311: when to try again is no secret
+    raise TransientError(
+        f"{uri}: received a conflict with another request for this key {len(_CONFLICT_WAITS)} times, expected it to be "
+        "created or to exist; it was not created by this call",
+        hint="run the task again",
+    )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import pytest
 from lakehouse import session, store
 from lakehouse.errors import StorageUnsafe
 from lakehouse.session import local_frame
-from tests.support import REPO, Aws, spark_properties, write_properties_file
+from tests.support import REPO, Aws, met_key, spark_properties, write_properties_file
 
 COMMITS = 10
 # `make merge-test` asks for more.
@@ -66,6 +66,12 @@ class TestOneWrite:
         log_write(spark, f"{lake}/t/_delta_log/0.json", "txnId 1")
         log_write(spark, f"{lake}/t/_delta_log/0.json", "txnId 1")
         assert store.get(f"{lake}/t/_delta_log/0.json") == b"txnId 1\n"
+
+    def test_a_put_that_met_another_request_is_repeated(self, spark: Any, lake: str) -> None:
+        """S3 answers 409 where another request is at work on the key: the version is free all the same."""
+        path = met_key(lake, "t/_delta_log/{}.json")
+        log_write(spark, path, "first")
+        assert store.get(path) == b"first\n"
 
     def test_overwrite_replaces(self, spark: Any, lake: str) -> None:
         log_write(spark, f"{lake}/t/_delta_log/_last_checkpoint", "old")

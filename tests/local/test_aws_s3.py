@@ -7,7 +7,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.local.aws_server import Server, bucket, together
-from tests.support import Aws
+from tests.support import Aws, meets_another
 
 _numbers = itertools.count(1)
 THREADS = 8
@@ -40,6 +40,19 @@ def code(error: Any) -> str:
 
 
 # -- conditional writes --------------------------------------------------------------------------------------
+
+CONFLICT = "ConditionalRequestConflict"
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """Repeat a call as S3 asks for it."""
+    while True:
+        try:
+            return call()
+        except ClientError as error:
+            if code(error) != CONFLICT:
+                raise
+            time.sleep(0.01)
 
 
 def put(client: Any, name: str, key: str, body: bytes) -> Any:
@@ -67,7 +80,9 @@ def put_in_parts(client: Any, name: str, key: str, body: bytes) -> Any:
 def test_of_many_conditional_creates_exactly_one_succeeds(s3: Any, name: str, write: Any) -> None:
     for round_ in range(4):
         key = f"_delta_log/{round_:020d}.json"
-        results = together(THREADS, lambda i, key=key: write(s3, name, key, f"writer {i}".encode()))
+        results = together(
+            THREADS, lambda i, key=key: patiently(lambda: write(s3, name, key, f"writer {i}".encode()))
+        )
         winners = [i for i, r in enumerate(results) if not isinstance(r, Exception)]
         assert len(winners) == 1, results
         assert {code(r) for i, r in enumerate(results) if i not in winners} == {"PreconditionFailed"}
@@ -88,7 +103,7 @@ def test_compare_and_swap_by_if_match_loses_no_update(s3: Any, name: str) -> Non
                 )
                 done += 1
             except ClientError as e:
-                if code(e) != "PreconditionFailed":
+                if code(e) not in {"PreconditionFailed", CONFLICT}:
                     raise
         return done
 
@@ -97,12 +112,25 @@ def test_compare_and_swap_by_if_match_loses_no_update(s3: Any, name: str) -> Non
 
 
 def test_if_none_match_allows_the_key_again_after_its_deletion(s3: Any, name: str) -> None:
-    put(s3, name, "k", b"1")
+    patiently(lambda: put(s3, name, "k", b"1"))
     with pytest.raises(ClientError, match="PreconditionFailed"):
-        put(s3, name, "k", b"2")
+        patiently(lambda: put(s3, name, "k", b"2"))
     s3.delete_object(Bucket=name, Key="k")
-    put(s3, name, "k", b"3")
+    patiently(lambda: put(s3, name, "k", b"3"))
     assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"3"
+
+
+@pytest.mark.parametrize("write", [put, put_with_acl, put_in_parts])
+def test_some_conditional_writes_meet_another_request(s3: Any, name: str, write: Any) -> None:
+    """S3 answers 409 though the key is free: the write has to be repeated, and is no sign that the key exists."""
+    keys = [key for key in (f"k-{n}" for n in range(100)) if meets_another(f"{name}/{key}")]
+    for key in keys[:2]:
+        with pytest.raises(ClientError, match=CONFLICT) as refused:
+            write(s3, name, key, b"1")
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 409
+        assert not s3.list_objects_v2(Bucket=name, Prefix=key).get("Contents")
+        write(s3, name, key, b"1")
+        assert s3.get_object(Bucket=name, Key=key)["Body"].read() == b"1"
 
 
 # -- objects -------------------------------------------------------------------------------------------------
