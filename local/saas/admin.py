@@ -82,6 +82,10 @@ class Admin:
         body = {"primary": primary, "other": other, "at": at, "new_id": new_id, "keep_primary": keep_primary}
         return str(self._call("POST", "merge", body)["id"])
 
+    def hold_index(self, held: bool = True) -> None:
+        """Let HubSpot's search know of no change from now on; False lets it catch up."""
+        self._call("POST", "index", {"held": held})
+
     def fault(self, service: str, **settings: Any) -> None:
         """Plan a failure; settings as in local.saas.web.Fault (kind, match, skip, times, every, status, ...)."""
         self._call("POST", "faults", {"service": service, **settings})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from local.saas import credentials, ecb, hubspot, salesforce
@@ -19,9 +18,12 @@ COLLECTIONS = {
 
 
 class Admin:
-    def __init__(self, store: Store, control: Control, sales: Callable[[], salesforce.Salesforce]) -> None:
+    def __init__(
+        self, store: Store, control: Control, contacts: hubspot.HubSpot, sales: salesforce.Salesforce
+    ) -> None:
         self._store = store
         self._control = control
+        self._hubspot = contacts
         self._salesforce = sales
 
     def __call__(self, request: Request) -> Answer:
@@ -122,8 +124,13 @@ class Admin:
 
     def _do_expire(self, body: dict[str, Any]) -> Any:
         what = body.get("what", "sessions")
-        double = self._salesforce()
+        double = self._salesforce
         return {"expired": double.expire_sessions() if what == "sessions" else double.expire_locators()}
+
+    def _do_index(self, body: dict[str, Any]) -> Any:
+        """Hold back HubSpot's search index, or let it catch up: {"held": true}."""
+        (self._hubspot.hold_index if body["held"] else self._hubspot.catch_up)()
+        return {"status": "ok"}
 
     def _do_credentials(self, body: dict[str, Any]) -> Any:
         """Change what is accepted, e.g. {"hubspot": {"token": "new"}}; null restores the default."""
@@ -147,6 +154,8 @@ class Admin:
             self._store.set_setting(f"credentials.{service}", None)
         if "ecb" in chosen:
             self._store.set_setting("ecb.as_of", None)
+        if "hubspot" in chosen:
+            self._hubspot.catch_up()
         with self._control.lock:
             self._control.faults[:] = [f for f in self._control.faults if f.service not in chosen]
         return {"status": "ok"}

@@ -1,6 +1,8 @@
 """HubSpot's CRM v3 contacts: search, list, read, batch read, with the limits that shape a client.
 
-Search: one sort, at most 200 a page, 10,000 results a query (HTTP 400 beyond), never archived contacts.
+Search: one sort, at most 200 a page, 10,000 results a query (HTTP 400 beyond), never archived contacts. It is an
+index beside the data, which learns of changes late (``hold_index``, ``catch_up``): filters, order and total are the
+index's, values are shown as they are now, and what is gone by now is left out of a page.
 Merges: since January 2025 HubSpot merges two contacts into a new one; reading an old id gives the new contact,
 whose hs_merged_object_ids names the old ones. Merged contacts appear in no list and no search.
 """
@@ -30,9 +32,15 @@ ROOT = "/crm/v3/objects/contacts"
 OrderKey = tuple[int, int, str]
 
 
+def is_number(text: str) -> bool:
+    """Digits of ASCII alone: others are none to int(), or none that HubSpot would give."""
+    return text.isascii() and text.isdigit()
+
+
 def id_key(text: str) -> OrderKey:
-    """Numbers by value, then everything else by text: ids of one's own files need not be numbers."""
-    return (0, int(text), "") if text.isdigit() else (1, 0, text)
+    """Numbers by value, then everything else by text: ids of one's own files need not be numbers, nor short."""
+    digits = text.lstrip("0")
+    return (0, len(digits), f"{digits} {text}") if is_number(text) else (1, 0, text)
 
 
 def is_true(value: object) -> bool:
@@ -82,8 +90,17 @@ class HubSpot(Service):
         self._store = store
         self._token = token
         self._index: _Index | None = None
-        self._found: tuple[Any, list[Record]] | None = None
-        self._orders: dict[str, tuple[int, list[OrderKey], list[Record]]] = {}
+        self._held: _Index | None = None
+        self._found: tuple[_Index, tuple[str, str], list[Record]] | None = None
+        self._orders: dict[str, tuple[_Index, list[OrderKey], list[Record]]] = {}
+
+    def hold_index(self) -> None:
+        """From now on the search knows of no change."""
+        self._held = self._indexed()
+
+    def catch_up(self) -> None:
+        """The search knows of every change again, and of each one that is made from now on."""
+        self._held = None
 
     # Behaviour -------------------------------------------------------------------------------------------------
 
@@ -138,7 +155,7 @@ class HubSpot(Service):
         if not 0 < limit <= SEARCH_LIMIT:
             raise _invalid(f"limit must be between 1 and {SEARCH_LIMIT}, received {limit}")
         after_text = str(body.get("after") or "0")
-        if not after_text.isdigit():
+        if not is_number(after_text):
             raise _invalid(f"after must be the value of paging.next.after, received {after_text!r}")
         after = int(after_text)
         if after + limit > SEARCH_WINDOW:
@@ -151,7 +168,7 @@ class HubSpot(Service):
         if len(sorts) > 1:
             raise _invalid(f"only one sorting rule can be applied to a search, received {len(sorts)}")
         records = self._matching(groups, sorts)
-        page = records[after : after + limit]
+        page = [now for record in records[after : after + limit] if (now := self._now(record)) is not None]
         wanted = body.get("properties") or DEFAULT
         result: dict[str, Any] = {
             "total": len(records),
@@ -170,7 +187,7 @@ class HubSpot(Service):
         start = 0
         if token := request.one("after"):
             identifier, _, seq = token.rpartition(".")
-            if not seq.isdigit():
+            if not is_number(seq):
                 raise _invalid(f"after must be the value of paging.next.after, received {token!r}")
             last = (id_key(identifier), int(seq))
             start = bisect_right(records, last, key=lambda r: (id_key(r.id), r.seq))
@@ -241,6 +258,14 @@ class HubSpot(Service):
         )
         return self._index
 
+    def _now(self, record: Record) -> Record | None:
+        """What a record of the index is by now; None where it was archived, merged or purged meanwhile."""
+        if self._held is None:
+            return record
+        rows = self._store.with_id(CONTACTS, record.id)
+        is_gone = record.id in self._indexed().survivor or not rows or is_true(rows[-1].fields.get(ARCHIVED))
+        return None if is_gone else record if record in rows else rows[-1]
+
     def _find(self, identifier: str, *, archived: bool) -> Record | None:
         identifier = self._indexed().survivor.get(identifier, identifier)
         rows = self._store.with_id(CONTACTS, identifier)
@@ -276,15 +301,16 @@ class HubSpot(Service):
 
     def _matching(self, groups: list[dict[str, Any]], sorts: list[Any]) -> list[Record]:
         """All live contacts that fit any group, in order; the last result is kept for its next pages."""
-        question = (self._store.version, repr(groups), repr(sorts))
+        index = self._held or self._indexed()
+        question = (repr(groups), repr(sorts))
         found = self._found
-        if found is not None and found[0] == question:
-            return found[1]
+        if found is not None and found[0] is index and found[1] == question:
+            return found[2]
         name, descending = "createdate", False
         if sorts:
             rule = {"propertyName": sorts[0]} if isinstance(sorts[0], str) else sorts[0]
             name, descending = str(rule["propertyName"]), rule.get("direction", "ASCENDING") == "DESCENDING"
-        keys, records = self._ordered(name)
+        keys, records = self._ordered(index, name)
         if len(groups) == 1:
             # Clients page by ranges of the property they sort by: cut these out instead of testing every contact.
             low, high, filters = 0, len(records), []
@@ -302,17 +328,16 @@ class HubSpot(Service):
             records = [r for r in records if any(all(test(r) for test in group) for group in tests)]
         if descending:
             records = records[::-1]
-        self._found = (question, records)
+        self._found = (index, question, records)
         return records
 
-    def _ordered(self, name: str) -> tuple[list[OrderKey], list[Record]]:
-        """All live contacts by a property, those without it first, and what they are ordered by."""
+    def _ordered(self, index: _Index, name: str) -> tuple[list[OrderKey], list[Record]]:
+        """All live contacts of an index by a property, those without it first, and what they are ordered by."""
         kept = self._orders.get(name)
-        if kept is None or kept[0] != self._store.version:
-            version = self._store.version
-            live = [(self._order_key(r, name), id_key(r.id), r.seq, r) for r in self._indexed().live]
+        if kept is None or kept[0] is not index:
+            live = [(self._order_key(r, name), id_key(r.id), r.seq, r) for r in index.live]
             live.sort(key=lambda entry: entry[:3])
-            kept = self._orders[name] = (version, [e[0] for e in live], [e[3] for e in live])
+            kept = self._orders[name] = (index, [e[0] for e in live], [e[3] for e in live])
         return kept[1], kept[2]
 
     def _order_key(self, record: Record, name: str) -> OrderKey:
@@ -322,6 +347,8 @@ class HubSpot(Service):
     def _comparable(self, record: Record, name: str) -> OrderKey | None:
         if name in ("lastmodifieddate", "hs_lastmodifieddate"):
             return (0, record.modified_ms, "")
+        if name == "hs_object_id":
+            return id_key(record.id)
         value = self._value(record, name)
         return None if value is None or value == "" else _typed(name, str(value))
 
@@ -378,7 +405,7 @@ COMPARISONS: dict[str, Callable[[OrderKey, OrderKey], bool]] = {
 def _typed(name: str, text: str) -> OrderKey:
     """A value as its property compares: dates as milliseconds, ids as numbers, text without case."""
     if name in DATES:
-        ms = int(text) if text.lstrip("-").isdigit() else times.parse_ms(text)
+        ms = int(text) if is_number(text.removeprefix("-")) else times.parse_ms(text)
         return (1, 0, text) if ms is None else (0, ms, "")
     if name == "hs_object_id":
         return id_key(text)
@@ -452,7 +479,7 @@ def merge(
     stamp = at or times.hubspot(times.now())
     survivor = primary
     if not keep_primary:
-        numbers = [int(r.id) for r in store.records(CONTACTS) if r.id.isdigit()]
+        numbers = [int(r.id) for r in store.records(CONTACTS) if is_number(r.id) and len(r.id) < 19]
         survivor = new_id or str(max(numbers, default=0) + 1)
         old = rows[primary][-1].fields
         upsert(store, old | {"id": survivor, MERGED_INTO: "", ARCHIVED: "false"}, stamp)

@@ -47,10 +47,11 @@ def start(state: Path | None, ports: dict[str, int] | None = None) -> Doubles:
     """Serve in threads of this process; port 0 (the default) takes a free one. Without state nothing is kept."""
     store = Store(None if state is None else state / "saas" / "saas.db")
     control = Control()
+    hubspot = HubSpot(store, lambda: accepted(store, "hubspot")["token"])
     salesforce = Salesforce(store, lambda: accepted(store, "salesforce"))
-    admin = Admin(store, control, lambda: salesforce)
+    admin = Admin(store, control, hubspot, salesforce)
     services = {
-        "hubspot": HubSpot(store, lambda: accepted(store, "hubspot")["token"]),
+        "hubspot": hubspot,
         "salesforce": salesforce,
         "ecb": Ecb(store, lambda: store.setting("ecb.as_of")),
     }

@@ -38,9 +38,9 @@ class HubSpotSettings(_Frozen):
 
     secret: str
     endpoint: HttpUrl | None = None
-    page_size: int = Field(default=100, ge=1, le=200)
+    page_size: int = Field(default=100, ge=2, le=200)
     overlap_minutes: int = Field(
-        default=10, ge=0, description="index lag of the search API: this much is read again"
+        default=60, ge=0, description="index lag of the search API: this much is read again"
     )
 
 

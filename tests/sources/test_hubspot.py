@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from lakehouse.sources import hubspot
 from lakehouse.sources.fields import source_fields
 from lakehouse.sources.watermark import Watermark
 from local.saas import times
-from local.saas.hubspot import CONTACTS, HubSpot, merge, rows_of_load, upsert
+from local.saas.hubspot import CONTACTS, HubSpot, archive, merge, rows_of_load, upsert
 from local.saas.store import Store
+from local.saas.web import Answer
 from tests.sources.support import NOW, Server, Setup, a_run, serving
 
 TOKEN = "pat-test"
@@ -31,6 +33,8 @@ def at(minutes_ago: float) -> str:
 
 class Double:
     """HubSpot with contacts, and the settings that lead there."""
+
+    service: HubSpot
 
     def __init__(self, setup: Setup, server: Server, contacts: Store) -> None:
         self.server, self.contacts = server, contacts
@@ -60,8 +64,11 @@ class Double:
 @pytest.fixture
 def double(setup: Setup) -> Iterator[Double]:
     contacts = Store(None)
-    with serving(HubSpot(contacts, lambda: TOKEN)) as server:
-        yield Double(setup, server, contacts)
+    service = HubSpot(contacts, lambda: TOKEN)
+    with serving(service) as server:
+        double = Double(setup, server, contacts)
+        double.service = service
+        yield double
     contacts.close()
 
 
@@ -106,15 +113,15 @@ def test_an_empty_source_lands_its_fields_and_moves_nothing(double: Double) -> N
 def test_a_window_reads_the_overlap_again(double: Double) -> None:
     since = NOW - timedelta(hours=1)
     double.load(
-        {"id": "old", "lastmodifieddate": at(71)},
-        {"id": "edge", "lastmodifieddate": at(70)},
+        {"id": "old", "lastmodifieddate": at(121)},
+        {"id": "edge", "lastmodifieddate": at(120)},
         {"id": "new", "lastmodifieddate": at(1)},
     )
 
     manifest = double.extract(since=since)
 
     assert double.ids(manifest) == ["edge", "new"]
-    assert manifest.window_from == since - timedelta(minutes=10)
+    assert manifest.window_from == since - timedelta(minutes=60)
 
 
 def test_a_contact_from_the_future_lands_each_time_and_moves_the_watermark_to_the_run_at_most(
@@ -170,17 +177,120 @@ def test_ids_that_a_double_holds_more_than_once_all_land(double: Double, copies:
     assert Counter(double.ids(double.extract())) == Counter(row["id"] for row in rows)
 
 
+@pytest.mark.parametrize("edited", [1, 9, 10, 11, 30])
+def test_a_contact_that_is_newer_than_its_place_in_the_index_hides_no_other(
+    double: Double, edited: int
+) -> None:
+    """Wherever it stands in its page: the border of a page is an id, and no time."""
+    double.setup = double.setup.with_source("hubspot", page_size=10)
+    double.load(*[{"id": str(n), "lastmodifieddate": at(2000 - n)} for n in range(1, 31)])
+    double.service.hold_index()
+    upsert(double.contacts, {"id": str(edited), "email": "new@example.com"}, at(0.01))
+
+    first = double.extract()
+
+    rows = {row["id"]: row for row in double.setup.rows(first)}
+    assert len(rows) == first.rows == 30
+    assert rows[str(edited)]["email"] == "new@example.com"
+
+
+def test_changes_that_are_indexed_late_are_read_by_the_next_run(double: Double) -> None:
+    """An edit of before the run, of which the index learns after it: neither seen nor stepped over."""
+    double.load({"id": "1", "lastmodifieddate": at(3000)}, {"id": "2", "lastmodifieddate": at(1)})
+    double.service.hold_index()
+    upsert(double.contacts, {"id": "1", "email": "new@example.com"}, at(50))
+    upsert(double.contacts, {"id": "3", "email": "3@example.com"}, at(50))
+    first = double.extract(since=NOW - timedelta(hours=2))
+    assert double.ids(first) == ["2"]
+    double.service.catch_up()
+
+    assert double.ids(double.extract(since=first.window_to)) == ["1", "2", "3"]
+
+
+def test_contacts_that_are_gone_leave_pages_short_and_end_nothing(double: Double) -> None:
+    """Whole pages of them as well: the index may be wrong for a while, the run is repeated then."""
+    double.setup = double.setup.with_source("hubspot", page_size=10)
+    double.load(*[{"id": str(n), "lastmodifieddate": at(2000 - n)} for n in range(1, 51)])
+    double.service.hold_index()
+    archive(double.contacts, "10", at(1))
+    for gone in (*range(3, 8), *range(20, 29)):
+        double.contacts.remove(CONTACTS, str(gone))
+
+    manifest = double.extract()
+
+    live = {row["id"] for row in double.setup.rows(manifest) if not row["archived"]}
+    assert live == {str(n) for n in range(1, 51)} - {"10", *map(str, range(3, 8)), *map(str, range(20, 29))}
+
+    for gone in range(8, 20):
+        double.contacts.remove(CONTACTS, str(gone))
+    with pytest.raises(SourceUnavailable, match="expected ids further on"):
+        double.extract()
+
+
+def test_pages_out_of_order_and_contacts_named_again_pass(
+    double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.setup = double.setup.with_source("hubspot", page_size=10)
+    double.load(*[{"id": str(n), "lastmodifieddate": at(2000 - n)} for n in range(1, 41)])
+    search = double.service._search
+
+    def shuffled(body: dict[str, Any]) -> Answer:
+        answer = json.loads(search(body).body)
+        found = answer["results"]
+        answer["results"] = [*found[1::2], *found[:1], *found[::2]]
+        return Answer.of(answer)
+
+    monkeypatch.setattr(double.service, "_search", shuffled)
+
+    assert set(double.ids(double.extract())) == {str(n) for n in range(1, 41)}
+
+
 def test_a_contact_that_changes_while_pages_are_read_hides_no_other(double: Double) -> None:
     double.setup = double.setup.with_source("hubspot", page_size=10)
     double.load(*[{"id": str(n), "lastmodifieddate": at(100 - n)} for n in range(30)])
     double.server.fault(service="hubspot", kind="slow", match="/search", skip=1, delay_s=0.5)
-    change = threading.Timer(0.2, lambda: upsert(double.contacts, {"id": "0"}, at(1)))
+    change = threading.Timer(0.2, lambda: upsert(double.contacts, {"id": "20"}, at(1)))
     change.start()
 
     found = Counter(double.ids(double.extract()))
     change.join()
 
     assert set(found) == {str(n) for n in range(30)}
+
+
+def test_a_run_dated_ahead_sets_no_watermark_beyond_the_reading(double: Double) -> None:
+    """Else what changes between the two would be stepped over."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    double.load({"id": "1", "lastmodifieddate": "2099-01-01T00:00:00.000Z"})
+
+    manifest = double.extract(a_run(tomorrow))
+
+    assert manifest.window_to is not None
+    assert manifest.window_to <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("page_size", [2, 3, 100])
+def test_an_id_is_any_text(double: Double, page_size: int) -> None:
+    double.setup = double.setup.with_source("hubspot", page_size=page_size)
+    ids = ["⁰⁴⁵", "٤٥", "45", "045", "-1", "1e3", "9" * 5000, "", " ", "a;b", "Ⅷ", "\U0001f600", "a\n\tb", "%", "½"]
+    double.load(*[{"id": each, "lastmodifieddate": at(5)} for each in ids])
+
+    assert sorted(double.ids(double.extract())) == sorted(ids)
+
+
+def test_a_backfill_reads_the_data_and_not_the_index(double: Double) -> None:
+    since, until = NOW - timedelta(days=2), NOW - timedelta(days=1)
+    double.load({"id": "1", "lastmodifieddate": at(9000)}, {"id": "2", "lastmodifieddate": at(10)})
+    double.service.hold_index()
+    upsert(double.contacts, {"id": "1", "email": "new@example.com"}, times.hubspot(since))
+    upsert(double.contacts, {"id": "3"}, times.hubspot(until))
+    archive(double.contacts, "2", times.hubspot(until - timedelta(milliseconds=1)))
+    double.load({"id": "4", "lastmodifieddate": "yesterday"})
+
+    (manifest,) = hubspot.backfill(double.setup.settings, a_run(), since, until)
+
+    assert double.ids(manifest) == ["1", "4"]
+    assert manifest.window_to is None
 
 
 def test_no_modification_time_is_too_old(double: Double) -> None:
@@ -227,7 +337,7 @@ def test_archiving_is_a_modification(double: Double) -> None:
 
 
 def test_merged_contacts_point_to_the_survivor(double: Double) -> None:
-    double.load(*[{"id": str(n), "lastmodifieddate": at(30)} for n in (1, 2, 3)])
+    double.load(*[{"id": str(n), "lastmodifieddate": at(300)} for n in (1, 2, 3)])
     survivor = merge(double.contacts, "1", "2", at(5), "77", keep_primary=False)
 
     rows = {row["id"]: row for row in double.setup.rows(double.extract(since=NOW - timedelta(minutes=15)))}

@@ -1,15 +1,17 @@
 """HubSpot contacts (CRM v3) to landing files.
 
-The search API returns at most 10,000 results a query, sorts by one property and shifts its pages when a
-contact changes meanwhile. So no page follows another by ``after``: each begins at the modification time where
-the last one ended, and an instant shared by more contacts than fit a page is read by id.
+The search API is an index beside the data: it selects and orders contacts as it knew them a while ago, shows some of
+them as they are now, gives at most 10,000 results a query and shifts its pages when a contact changes meanwhile. Of
+all that it says only the id holds, so pages follow each other by id. A change that it learns of late is read by the
+next window's overlap; one that it learns of later still is named by ``reconcile --ids``, and read by ``backfill``:
+both take the list, which is the data itself.
+(https://developers.hubspot.com/docs/api-reference/search/guide, "Limitations")
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,6 +40,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 Row = dict[str, Any]
 Contact = dict[str, Any]
+Filter = dict[str, str]
 
 
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
@@ -51,14 +54,15 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     watermark = watermarks.get(TABLE, Watermark())
     since = watermark.since(overlap(settings, SOURCE))
     contacts = _Contacts(settings)
+    read_at = datetime.now(UTC)
 
     newest = Newest()
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
     rows = writer.write_rows(_watched(contacts.modified(since), newest))
-    rows += writer.write_rows(_watched(contacts.archived(since), newest))
+    rows += writer.write_rows(_watched(contacts.listed(since, archived=True), newest))
     manifest = writer.commit(
         window_from=since,
-        window_to=window_end(newest.time, watermark, run_time(run_id)),
+        window_to=window_end(newest.time, watermark, min(run_time(run_id), read_at)),
         # HubSpot leaves a property that it does not have out of every contact, and nulls one that is not set.
         fields=() if rows else source_fields(TABLE),
     )
@@ -66,14 +70,18 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
 
 
 def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) -> tuple[Manifest, ...]:
-    """Land contacts last changed, or archived, in [since, until). Raises as ``extract`` does."""
+    """Land contacts last changed, or archived, in [since, until). Raises as ``extract`` does.
+
+    The list has no filter, so each chunk of a backfill reads every contact: few large chunks cost less.
+    """
     landed = read_manifest(settings, SOURCE, TABLE, run_id)
     if landed is not None:
         return (landed,)
     contacts = _Contacts(settings)
     writer = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill")
-    rows = writer.write_rows(_before(contacts.modified(since, until), until))
-    rows += writer.write_rows(_before(contacts.archived(since), until))
+    rows = sum(
+        writer.write_rows(contacts.listed(since, until, archived=archived)) for archived in (False, True)
+    )
     fields = () if rows else source_fields(TABLE)
     return (
         writer.commit(window_from=since, window_to=None, fields=fields, notes=[backfilled(since, until)]),
@@ -86,16 +94,9 @@ def known_ids(settings: Settings, table: str) -> list[tuple[str, bool, datetime 
     rows = (
         _row(contact, ("lastmodifieddate",))
         for archived in (False, True)
-        for contact in contacts.listed(archived=archived, properties=["lastmodifieddate"])
+        for contact in contacts.every(archived=archived, properties=["lastmodifieddate"])
     )
     return [(row["id"], row["archived"], parse_time(row["lastmodifieddate"])) for row in rows]
-
-
-def _before(rows: Iterator[Row], until: datetime) -> Iterator[Row]:
-    for row in rows:
-        when = parse_time(row.get("lastmodifieddate"))
-        if when is None or when < until:
-            yield row
 
 
 def _watched(rows: Iterator[Row], newest: Newest) -> Iterator[Row]:
@@ -120,28 +121,29 @@ class _Contacts:
         self._basic_api = crm.contacts.basic_api
         self._properties = tuple(name for name in source_fields(TABLE) if name not in _ROW_FIELDS)
 
-    def modified(self, since: datetime | None, until: datetime | None = None) -> Iterator[Row]:
-        """Contacts modified at or after ``since``, oldest first; merged ids after their survivor.
+    def modified(self, since: datetime | None) -> Iterator[Row]:
+        """Contacts that the index has as modified at or after ``since``, by id; merged ids after their survivor.
 
-        Contacts modified at or after ``until`` may be among the last of them.
+        There is no upper bound: a contact that changes while pages are read would leave the window.
         """
-        end = None if until is None else _milliseconds(until)
-        for contact in self._modified(None if since is None else _milliseconds(since), end):
+        for contact in self._found([] if since is None else [_modified_since(since)]):
             row = _row(contact, self._properties)
             yield row
             yield from _merged(contact, row)
 
-    def archived(self, since: datetime | None) -> Iterator[Row]:
-        """Contacts archived at or after ``since``. The list has no filter, the search has no archived ones."""
-        for contact in self.listed(archived=True, properties=[*self._properties, _MERGED_IDS]):
+    def listed(
+        self, since: datetime | None, until: datetime | None = None, *, archived: bool
+    ) -> Iterator[Row]:
+        """Contacts modified, or archived, in [since, until), and those whose time cannot be read."""
+        for contact in self.every(archived=archived, properties=[*self._properties, _MERGED_IDS]):
             row = _row(contact, self._properties)
-            when = parse_time(row["lastmodifieddate"])
-            if since is None or when is None or when >= since:
+            when = parse_time(row.get("lastmodifieddate"))
+            if when is None or ((since is None or when >= since) and (until is None or when < until)):
                 yield row
                 yield from _merged(contact, row)
 
-    def listed(self, *, archived: bool, properties: list[str]) -> Iterator[Contact]:
-        """All contacts, by id: the list knows no bound on results."""
+    def every(self, *, archived: bool, properties: list[str]) -> Iterator[Contact]:
+        """All contacts, by id: the list knows no bound on results, and no lag."""
         options: dict[str, Any] = {
             "limit": min(self._settings.page_size, _LIST_PAGE_SIZE),
             "archived": archived,
@@ -150,59 +152,51 @@ class _Contacts:
         while True:
             page = self._call(self._basic_api.get_page, **options)
             yield from page["results"]
-            following = page.get("paging", {}).get("next")
-            if not following:
+            following = _following(page)
+            if following is None:
                 return
-            options["after"] = following["after"]
+            options["after"] = following
 
-    def _modified(self, start: int | None, end: int | None) -> Iterator[Contact]:
-        """Follow modification times, in milliseconds; ``given`` counts what was already given for ``start``."""
-        given: Counter[str] = Counter()
+    def _found(self, window: list[Filter]) -> Iterator[Contact]:
+        """All that the index has in a window, page after page by id.
+
+        A page may come out of order, name a contact again, or be short where the index names contacts that are gone:
+        all of it passes, and only ``paging`` says whether more follow. Each page begins with the last id of the one
+        before, which a file behind a double can hold more than once.
+        """
+        filters, after, asked = window, None, set[tuple[str, str]]()
         while True:
-            filters = [] if start is None else [_filter("lastmodifieddate", "GTE", start)]
-            page = self._search(filters, "lastmodifieddate")
-            times = [_modified_at(contact) for contact in page]
-            if times != sorted(times):
-                raise SourceError(
-                    "HubSpot: received contacts out of order, expected them by lastmodifieddate"
-                )
-            now = [contact for contact, time in zip(page, times, strict=True) if time == start]
-            yield from _without(now, given)
-            yield from page[len(now) :]
-            if len(page) < self._settings.page_size or (end is not None and times[-1] >= end):
+            page = self._search(filters, after)
+            contacts, after = page["results"], _following(page)
+            if after is None:
+                yield from contacts
                 return
-            if start is None or times[-1] > start:
-                start = times[-1]
-                given = Counter(
-                    contact["id"] for contact, time in zip(page, times, strict=True) if time == start
+            ids = [contact["id"] for contact in contacts]
+            if len(ids) > 1 and len(set(ids)) == 1:
+                # A page full of one id: the rest of it can only be told apart by place.
+                yield from contacts
+                continue
+            following = ("GT" if len(ids) == 1 else "GTE", ids[-1] if ids else "")
+            if not ids or following in asked:
+                raise ComeBackLater(
+                    f"HubSpot: received a page that ends with {ids[-1:] or 'no contact'} and another one after it, "
+                    "expected ids further on",
+                    hint="the search index is behind the data: run the task again later; nothing was landed",
                 )
-            else:
-                # A page full of one instant: what is left of it can only be told apart by id.
-                given.update(contact["id"] for contact in page)
-                yield from self._of_one_instant(start, given)
-                start, given = start + 1, Counter()
+            asked.add(following)
+            yield from (contact for contact in contacts if contact["id"] != ids[-1] or len(ids) == 1)
+            filters, after = [*window, _filter("hs_object_id", *following)], None
 
-    def _of_one_instant(self, time: int, given: Counter[str]) -> Iterator[Contact]:
-        """Contacts modified within one millisecond, by id, less those given."""
-        given = given.copy()
-        filters = [_filter("lastmodifieddate", "GTE", time), _filter("lastmodifieddate", "LT", time + 1)]
-        page = self._search(filters, "hs_object_id")
-        yield from _without(page, given)
-        while len(page) == self._settings.page_size and page[0]["id"] != page[-1]["id"]:
-            last = page[-1]["id"]
-            repeated = Counter({last: sum(contact["id"] == last for contact in page)})
-            page = self._search([*filters, _filter("hs_object_id", "GTE", last)], "hs_object_id")
-            yield from _without(_without(page, repeated), given)
-
-    def _search(self, filters: list[dict[str, str]], sort_by: str) -> list[Contact]:
-        request = {
+    def _search(self, filters: list[Filter], after: str | None) -> dict[str, Any]:
+        request: dict[str, Any] = {
             "filterGroups": [{"filters": filters}] if filters else [],
-            "sorts": [{"propertyName": sort_by, "direction": "ASCENDING"}],
+            "sorts": [{"propertyName": "hs_object_id", "direction": "ASCENDING"}],
             "properties": [*self._properties, _MERGED_IDS],
             "limit": self._settings.page_size,
         }
-        results: list[Contact] = self._call(self._search_api.do_search, request)["results"]
-        return results
+        if after is not None:
+            request["after"] = after
+        return self._call(self._search_api.do_search, request)
 
     def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> dict[str, Any]:
         """The JSON that a method of the client brings, undigested: values land as they came."""
@@ -238,15 +232,6 @@ def _row(contact: Contact, properties: tuple[str, ...]) -> Row:
     return row
 
 
-def _without(contacts: Iterable[Contact], given: Counter[str]) -> Iterator[Contact]:
-    """Contacts less those given, each as often as it was given; a file behind a double can hold an id twice."""
-    for contact in contacts:
-        if given[contact["id"]]:
-            given[contact["id"]] -= 1
-        else:
-            yield contact
-
-
 def _merged(contact: Contact, survivor: Row) -> Iterator[Row]:
     """A row for each contact that was merged into this one: gone by the survivor's last change."""
     for merged_id in (contact["properties"].get(_MERGED_IDS) or "").split(";"):
@@ -260,19 +245,15 @@ def _merged(contact: Contact, survivor: Row) -> Iterator[Row]:
             }
 
 
-def _filter(name: str, operator: str, value: int | str) -> dict[str, str]:
-    return {"propertyName": name, "operator": operator, "value": str(value)}
+def _following(page: dict[str, Any]) -> str | None:
+    """Where the next page begins; None after the last one."""
+    following: dict[str, str] = page.get("paging", {}).get("next") or {}
+    return following.get("after")
 
 
-def _milliseconds(time: datetime) -> int:
-    return (time - _EPOCH) // _MILLISECOND
+def _modified_since(time: datetime) -> Filter:
+    return _filter("lastmodifieddate", "GTE", str((time - _EPOCH) // _MILLISECOND))
 
 
-def _modified_at(contact: Contact) -> int:
-    """Where the search has put the contact: its lastmodifieddate, or updatedAt where that cannot be read."""
-    time = parse_time(contact["properties"].get("lastmodifieddate")) or parse_time(contact["updatedAt"])
-    if time is None:
-        raise SourceError(
-            f"HubSpot: contact {contact['id']} has no updatedAt that can be read, expected a timestamp"
-        )
-    return _milliseconds(time)
+def _filter(name: str, operator: str, value: str) -> Filter:
+    return {"propertyName": name, "operator": operator, "value": value}
