@@ -272,7 +272,23 @@ def test_a_run_dated_ahead_sets_no_watermark_beyond_the_reading(double: Double) 
 @pytest.mark.parametrize("page_size", [2, 3, 100])
 def test_an_id_is_any_text(double: Double, page_size: int) -> None:
     double.setup = double.setup.with_source("hubspot", page_size=page_size)
-    ids = ["⁰⁴⁵", "٤٥", "45", "045", "-1", "1e3", "9" * 5000, "", " ", "a;b", "Ⅷ", "\U0001f600", "a\n\tb", "%", "½"]
+    ids = [
+        "⁰⁴⁵",
+        "٤٥",
+        "45",
+        "045",
+        "-1",
+        "1e3",
+        "9" * 5000,
+        "",
+        " ",
+        "a;b",
+        "Ⅷ",
+        "\U0001f600",
+        "a\n\tb",
+        "%",
+        "½",
+    ]
     double.load(*[{"id": each, "lastmodifieddate": at(5)} for each in ids])
 
     assert sorted(double.ids(double.extract())) == sorted(ids)
