@@ -20,7 +20,6 @@ from hubspot.crm.contacts import ApiException
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from lakehouse.errors import SourceError
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
