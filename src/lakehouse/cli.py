@@ -17,6 +17,7 @@ from openlineage.client.event_v2 import RunState
 
 from lakehouse.delta import damage
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError
+from lakehouse.masks import masked
 from lakehouse.observe import lineage, logs, metrics
 from lakehouse.observe.outcome import Failure, Outcome, Parent, write
 from lakehouse.runs import new_run_id, run_time
@@ -156,8 +157,8 @@ def _failure(error: Exception) -> tuple[Failure, int]:
             Failure(
                 error_class=error.error_class,
                 code=error.code,
-                message=logs.masked(error.message),
-                hint=logs.masked(error.hint),
+                message=masked(error.message),
+                hint=masked(error.hint),
             ),
             error.exit_code,
         )
@@ -168,7 +169,7 @@ def _failure(error: Exception) -> tuple[Failure, int]:
         Failure(
             error_class="transient",
             code=code,
-            message=f"{type(error).__name__}: {logs.masked(str(error))[:2000]}",
+            message=f"{type(error).__name__}: {masked(str(error))[:2000]}",
             hint="see the job's stderr log for the stack trace",
         ),
         EXIT_UNEXPECTED,
@@ -193,6 +194,6 @@ def _tell(job: str, error: LakehouseError) -> None:
     if error.hint:
         words += f"\nWhat to do: {error.hint}"
     if sys.stderr.isatty():
-        print(logs.masked(f"{job}: {words}"), file=sys.stderr)
+        print(masked(f"{job}: {words}"), file=sys.stderr)
     else:
         log.error("%s", words)

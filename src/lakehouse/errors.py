@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from lakehouse.masks import without_secrets
+
 ErrorClass = Literal["terminal", "transient"]
 
 EXIT_UNEXPECTED = 1
@@ -52,9 +54,9 @@ class LakehouseError(Exception):
         return str(self.args[0])
 
     def told(self, program: str) -> str:
-        """What a script says of it on a terminal: code, message, next step."""
+        """What a script says of it on a terminal: code, message, next step; no secret."""
         words = f"{program}: {self.code}: {self.message}"
-        return f"{words}\nWhat to do: {self.hint}" if self.hint else words
+        return without_secrets(f"{words}\nWhat to do: {self.hint}" if self.hint else words)
 
 
 class TerminalError(LakehouseError):

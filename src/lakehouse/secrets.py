@@ -10,6 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lakehouse.errors import CredentialsError, SourceUnavailable
+from lakehouse.masks import register
 
 _TERMINAL = {
     "ResourceNotFoundException": "there is no such secret",
@@ -36,7 +37,10 @@ def read_secret(name: str, required: Iterable[str]) -> Secret:
     Manager does not answer.
     """
     fields = tuple(required)
-    document = "{" + ", ".join(f'"{field}": "…"' for field in fields) + "}"
+    put = (
+        f"a JSON object with {', '.join(fields)} in a file that you alone can read (chmod 600), then: "
+        f"aws secretsmanager put-secret-value --secret-id {name} --secret-string file://secret.json"
+    )
     client = boto3.client("secretsmanager", config=Config(retries={"mode": "standard", "max_attempts": 5}))
     try:
         text = client.get_secret_value(SecretId=name).get("SecretString", "")
@@ -46,7 +50,7 @@ def read_secret(name: str, required: Iterable[str]) -> Secret:
             raise SourceUnavailable(f"Secrets Manager: received {code} for the secret {name}") from None
         raise CredentialsError(
             f"secret {name}: {_TERMINAL[code]}",
-            hint=f"aws secretsmanager create-secret --name {name} --secret-string '{document}', "
+            hint=f"{put} (create-secret --name where there is none), "
             "or let the job's role read it (secretsmanager:GetSecretValue)",
         ) from None
     except BotoCoreError as error:
@@ -54,17 +58,18 @@ def read_secret(name: str, required: Iterable[str]) -> Secret:
             f"Secrets Manager: received {type(error).__name__} for the secret {name}"
         ) from None
 
-    hint = f"aws secretsmanager put-secret-value --secret-id {name} --secret-string '{document}'"
     try:
         values = json.loads(text)
     except json.JSONDecodeError:
         values = None
     if not isinstance(values, dict):
         # "from None" alone would keep the text in the context of the error.
-        raise CredentialsError(f"secret {name}: received text, expected a JSON object", hint=hint)
+        raise CredentialsError(f"secret {name}: received text, expected a JSON object", hint=put)
+    found = Secret({str(key): str(value) for key, value in values.items()})
+    register(found)
     missing = [field for field in fields if not values.get(field)]
     if missing:
         raise CredentialsError(
-            f"secret {name}: received no {', '.join(missing)}, expected {', '.join(fields)}", hint=hint
+            f"secret {name}: received no {', '.join(missing)}, expected {', '.join(fields)}", hint=put
         )
-    return Secret({str(key): str(value) for key, value in values.items()})
+    return found

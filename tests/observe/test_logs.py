@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from lakehouse import cli, store
 from lakehouse.errors import SourceError, UsageError
+from lakehouse.masks import VALUES, masked
 from lakehouse.observe import outcome
 from lakehouse.observe.bounded import described
-from lakehouse.observe.logs import LEVELS, VALUES, JsonFormatter, configure, levels, masked
+from lakehouse.observe.logs import LEVELS, JsonFormatter, configure, levels
 from lakehouse.sources.retry import http_failure
 from tests.observe.support import RUN, a_server, config_file
 from tests.quality.support import make_settings

@@ -26,7 +26,7 @@ def test_a_missing_secret_says_how_to_create_it(setup: Setup) -> None:
     with pytest.raises(CredentialsError, match="no such secret") as missing:
         read_secret(setup.secret("kafka"), ["api_key"])
 
-    assert f"aws secretsmanager create-secret --name {setup.secret('kafka')}" in missing.value.hint
+    assert f"aws secretsmanager put-secret-value --secret-id {setup.secret('kafka')}" in missing.value.hint
 
 
 def test_all_missing_fields_are_named_and_no_value_is(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Thread
 
-from lakehouse.observe.logs import masked
+from lakehouse.masks import masked
 
 
 def problem_of(call: Callable[[], None], seconds: float) -> str | None:

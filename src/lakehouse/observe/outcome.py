@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lakehouse import store
 from lakehouse.errors import ErrorClass
+from lakehouse.masks import without_registered, without_secrets
 from lakehouse.settings import Settings
 
 _REPEAT = "to repeat: "
@@ -119,9 +120,10 @@ def outcome_uri(settings: Settings, run_id: str, job: str) -> str:
 
 
 def write(settings: Settings, outcome: Outcome) -> str:
-    """Write an outcome; returns where."""
+    """Write an outcome; returns where. No note of it holds a secret, whoever made it."""
     uri = outcome_uri(settings, outcome.run_id, outcome.job)
-    store.put(uri, outcome.model_dump_json(indent=1).encode())
+    told = outcome.model_copy(update={"notes": list(map(without_secrets, outcome.notes))})
+    store.put(uri, without_registered(told.model_dump_json(indent=1)).encode())
     return uri
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import requests
 
 from lakehouse import store
+from lakehouse.masks import without_registered
 from lakehouse.observe.bounded import problem_of
 from lakehouse.secrets import read_secret
 from lakehouse.settings import OpenLineageSettings, Settings
@@ -22,6 +23,7 @@ def lineage_uri(settings: Settings) -> str:
 def send(settings: Settings, name: str, key: str, body: bytes) -> str | None:
     """Send one event; returns None, or why it was not sent. The lake itself may raise what S3 says."""
     to = settings.openlineage
+    body = without_registered(body.decode()).encode()
     if to.transport == "file":
         store.put(f"{lineage_uri(settings)}/{name}", body)
         return None
