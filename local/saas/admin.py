@@ -86,6 +86,14 @@ class Admin:
         """Let HubSpot's search know of no change from now on; False lets it catch up."""
         self._call("POST", "index", {"held": held})
 
+    def begin(self, at: str | None = None) -> None:
+        """Begin a transaction of Salesforce, now or when `at` says: nobody sees what changes until `commit`."""
+        self._call("POST", "transaction", {"open": True, "at": at})
+
+    def commit(self) -> None:
+        """End Salesforce's transaction: its changes are there, with the stamps that they got."""
+        self._call("POST", "transaction", {"open": False})
+
     def fault(self, service: str, **settings: Any) -> None:
         """Plan a failure; settings as in local.saas.web.Fault (kind, match, skip, times, every, status, ...)."""
         self._call("POST", "faults", {"service": service, **settings})

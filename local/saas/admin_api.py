@@ -127,6 +127,14 @@ class Admin:
         double = self._salesforce
         return {"expired": double.expire_sessions() if what == "sessions" else double.expire_locators()}
 
+    def _do_transaction(self, body: dict[str, Any]) -> Any:
+        """Begin a transaction of Salesforce, whose changes nobody sees, or end it: {"open": true, "at": null}."""
+        if body["open"]:
+            self._salesforce.begin(body.get("at"))
+        else:
+            self._salesforce.commit()
+        return {"status": "ok"}
+
     def _do_index(self, body: dict[str, Any]) -> Any:
         """Hold back HubSpot's search index, or let it catch up: {"held": true}."""
         (self._hubspot.hold_index if body["held"] else self._hubspot.catch_up)()
@@ -156,6 +164,8 @@ class Admin:
             self._store.set_setting("ecb.as_of", None)
         if "hubspot" in chosen:
             self._hubspot.catch_up()
+        if "salesforce" in chosen:
+            self._salesforce.commit()
         with self._control.lock:
             self._control.faults[:] = [f for f in self._control.faults if f.service not in chosen]
         return {"status": "ok"}

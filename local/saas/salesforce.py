@@ -1,4 +1,8 @@
-"""Salesforce: SOAP login, OAuth tokens, REST queries with locators, deleted rows through queryAll."""
+"""Salesforce: SOAP login, OAuth tokens, REST queries with locators, deleted rows through queryAll.
+
+SystemModstamp is the time of a change, which others see once its transaction ends (``begin``, ``commit``): by then it
+can be long past. ``latestDateCovered`` of sObject Get Updated says since when one is at work.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import secrets
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
@@ -18,6 +23,7 @@ from local.saas.store import Fields, Record, Store
 from local.saas.web import Answer, Fault, Request, Service
 
 BATCH, SMALLEST_BATCH = 2000, 200
+OLDEST_UPDATED = timedelta(days=30)
 # login() by SOAP ends with API version 64; 65 and later refuse it.
 LAST_SOAP_LOGIN = 64
 ORGANISATION, USER = "00D5i000000LOCALEA0", "0055i000000LOCALAA0"
@@ -54,7 +60,18 @@ class Salesforce(Service):
         self._sessions: set[str] = set()
         self._locators: dict[str, tuple[str, list[dict[str, Any]], int]] = {}
         self._schema: tuple[int, dict[str, dict[str, str]]] | None = None
+        self._transaction: tuple[datetime, dict[str, list[Record]]] | None = None
         self._lock = threading.Lock()
+
+    def begin(self, at: str | None = None) -> None:
+        """Begin a transaction, now or when ``at`` says: of what changes from here on, nobody sees anything."""
+        started = times.parse(at) or times.now()
+        seen = {name: self._store.records(collection(name)) for name in OBJECTS}
+        self._transaction = (started, seen)
+
+    def commit(self) -> None:
+        """End the transaction: its changes are there, stamped with the times at which they were made."""
+        self._transaction = None
 
     def expire_sessions(self) -> int:
         with self._lock:
@@ -96,6 +113,8 @@ class Salesforce(Service):
                 return failed(400, error.code, str(error))
         if match := re.fullmatch(r"/services/data/v\d+\.\d/sobjects/(\w+)/describe", path):
             return self._describe(match[1])
+        if match := re.fullmatch(r"/services/data/v\d+\.\d/sobjects/(\w+)/updated", path):
+            return self._updated(match[1], request)
         if re.fullmatch(r"/services/data/v\d+\.\d/limits", path):
             return Answer.of({"DailyApiRequests": {"Max": 15000, "Remaining": 14998}})
         return failed(404, "NOT_FOUND", "The requested resource does not exist")
@@ -203,7 +222,7 @@ class Salesforce(Service):
         kinds = self._known_fields()
         query = soql.parse(request.one("q"), kinds)
         rows = []
-        for record in self._store.records(collection(query.source)):
+        for record in self._committed(query.source):
             row = _typed(record)
             if (deleted or row.get("IsDeleted") is not True) and query.where(_indexed(record, row)):
                 rows.append(row)
@@ -244,6 +263,32 @@ class Salesforce(Service):
         if not done:
             body["nextRecordsUrl"] = f"{root}/query/{locator}-{start + size}"
         return Answer.of(body | {"records": records[start : start + size]})
+
+    def _committed(self, name: str) -> list[Record]:
+        return (
+            self._store.records(collection(name)) if self._transaction is None else self._transaction[1][name]
+        )
+
+    def _updated(self, name: str, request: Request) -> Answer:
+        """Ids changed in a range of whole minutes, and the time until which the answer is complete."""
+        if name not in OBJECTS:
+            return failed(404, "NOT_FOUND", "The requested resource does not exist")
+        bounds = [times.parse(request.one(bound)) for bound in ("start", "end")]
+        start, end = (bound and bound.replace(second=0, microsecond=0) for bound in bounds)
+        now = times.now()
+        if start is None or end is None or start >= end or not now - OLDEST_UPDATED <= start <= now:
+            return failed(
+                400,
+                "INVALID_REPLICATION_DATE",
+                "startDate and endDate must be at least one minute apart, and within the last 30 days",
+            )
+        found = [
+            record.id
+            for record in self._committed(name)
+            if start <= times.from_ms(record.modified_ms) < end and not _typed(record)["IsDeleted"]
+        ]
+        covered = end if self._transaction is None else min(end, self._transaction[0])
+        return Answer.of({"ids": found, "latestDateCovered": times.salesforce(covered)})
 
     def _describe(self, name: str) -> Answer:
         fields = self._known_fields().get(name)

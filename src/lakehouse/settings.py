@@ -51,7 +51,9 @@ class SalesforceSettings(_Frozen):
     endpoint: HttpUrl | None = None
     auth: Literal["client_credentials", "password"] = "client_credentials"
     api_version: str = "62.0"
-    overlap_minutes: int = Field(default=10, ge=0)
+    overlap_minutes: int = Field(
+        default=60, ge=0, description="a change is seen when its transaction ends: this much is read again"
+    )
 
 
 class SnowflakeSettings(_Frozen):

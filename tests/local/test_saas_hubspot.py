@@ -225,6 +225,27 @@ def test_update_moves_the_modification_time(contacts: Any, admin: Admin) -> None
     ]
 
 
+def test_the_search_is_an_index_that_learns_of_changes_late(contacts: Any, admin: Admin) -> None:
+    admin.load("hubspot", "contacts", [a_contact(n) for n in range(1, 6)])
+    admin.hold_index()
+    admin.upsert("hubspot", "contacts", {"id": "1", "phone": "+49 30"}, at="2026-11-02T00:00:00.000Z")
+    admin.upsert("hubspot", "contacts", {"id": "6"}, at="2026-11-02T00:00:00.000Z")
+    admin.delete("hubspot", "contacts", "2", purge=True)
+    admin.delete("hubspot", "contacts", "3")
+    new = {"filterGroups": [by_time("GT", "2026-11-01T00:00:00Z")]}
+
+    assert search(contacts, **new).total == 0
+    found = search(
+        contacts, sorts=[{"propertyName": "lastmodifieddate"}], properties=["phone"], limit=3, after="0"
+    )
+    # At its old place with its new values; what is gone is left out of the page, not of the count.
+    assert [(c.id, c.properties["phone"]) for c in found.results] == [("1", "+49 30")]
+    assert (found.total, found.paging.next.after) == (5, "3")
+    assert {c.id for c in contacts.basic_api.get_page().results} == {"1", "4", "5", "6"}
+    admin.hold_index(False)
+    assert [c.id for c in search(contacts, **new).results] == ["1", "6"]
+
+
 def test_archiving_leaves_the_modification_time(contacts: Any, admin: Admin) -> None:
     admin.load("hubspot", "contacts", [a_contact(1)])
     admin.delete("hubspot", "contacts", "1", at="2026-11-02T03:00:00.000Z")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from simple_salesforce.exceptions import (
     SalesforceRefusedRequest,
 )
 
-from local.saas import credentials
+from local.saas import credentials, times
 from local.saas.admin import Admin
 from local.saas.server import Doubles, start
 from tests.local import real_clients
@@ -303,6 +304,32 @@ def test_update_stamps_the_row(org: Salesforce, admin: Admin) -> None:
     (found,) = org.query("SELECT Name, SystemModstamp, CreatedDate FROM Account")["records"]
     assert (found["Name"], found["SystemModstamp"]) == ("New", "2026-11-02T00:00:00.000+0000")
     assert found["CreatedDate"] == an_account(1)["CreatedDate"]
+
+
+def test_a_transaction_shows_its_changes_when_it_ends(org: Salesforce, admin: Admin) -> None:
+    now = times.now().replace(microsecond=0)
+    start, stamp = now - timedelta(minutes=30), times.salesforce(now - timedelta(minutes=20))
+    account: Any = org.Account
+    admin.load("salesforce", "Account", [an_account(1)])
+    admin.begin(times.salesforce(start))
+    admin.upsert("salesforce", "Account", {"Id": an_account(1)["Id"], "Name": "New"}, at=stamp)
+
+    before = account.updated(now - timedelta(hours=1), now)
+    assert (before["ids"], times.parse(before["latestDateCovered"])) == ([], start)
+    assert names(org.query("SELECT Name FROM Account")) == ["Account 1"]
+    admin.commit()
+    after = account.updated(now - timedelta(hours=1), now)
+    assert after["ids"] == [an_account(1)["Id"]]
+    assert times.parse(after["latestDateCovered"]) == now.replace(second=0)
+    assert names(org.query("SELECT Name FROM Account")) == ["New"]
+
+
+@pytest.mark.parametrize("minutes", [(0, 0), (60 * 24 * 31, 0), (-90, -120)])
+def test_updated_takes_the_last_thirty_days(org: Salesforce, minutes: tuple[int, int]) -> None:
+    start, end = (times.now() - timedelta(minutes=each) for each in minutes)
+    account: Any = org.Account
+    with pytest.raises(SalesforceMalformedRequest, match="INVALID_REPLICATION_DATE"):
+        account.updated(start, end)
 
 
 # Weather -------------------------------------------------------------------------------------------------------

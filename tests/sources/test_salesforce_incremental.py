@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -101,14 +101,14 @@ def test_both_objects_land_as_received(double: Double) -> None:
 
 
 def test_each_window_goes_on_from_its_own_watermark(double: Double) -> None:
-    double.load("Account", *[{"Id": f"a{n}", "SystemModstamp": at(n)} for n in (90, 70, 69, 1)])
-    double.load("Lead", *[{"Id": f"l{n}", "SystemModstamp": at(n)} for n in (40, 30, 1)])
+    double.load("Account", *[{"Id": f"a{n}", "SystemModstamp": at(n)} for n in (121, 120, 69, 1)])
+    double.load("Lead", *[{"Id": f"l{n}", "SystemModstamp": at(n)} for n in (90, 80, 1)])
 
     accounts, leads = double.extract(accounts=NOW - timedelta(hours=1), leads=NOW - timedelta(minutes=20))
 
-    assert double.ids(accounts) == ["a70", "a69", "a1"]
-    assert double.ids(leads) == ["l30", "l1"]
-    assert accounts.window_from == NOW - timedelta(minutes=70)
+    assert double.ids(accounts) == ["a120", "a69", "a1"]
+    assert double.ids(leads) == ["l80", "l1"]
+    assert accounts.window_from == NOW - timedelta(minutes=120)
 
 
 def test_the_second_day_reads_changes_only(double: Double) -> None:
@@ -121,7 +121,44 @@ def test_the_second_day_reads_changes_only(double: Double) -> None:
 
     names = {row["Id"]: row["Name"] for row in double.setup.rows(second)}
     assert names["a49"] == "New name"
-    assert len(names) == 12  # and the overlap: ten minutes and the edge
+    assert len(names) == 50  # and the overlap of an hour
+
+
+def test_a_change_that_is_committed_late_is_read_by_the_next_run(double: Double) -> None:
+    """Stamped long before the newest record that the first run saw, by a transaction that was at work all the while."""
+    double.load("Account", {"Id": "1", "SystemModstamp": at(3000)}, {"Id": "2", "SystemModstamp": at(1)})
+    double.service.begin(at(300))
+    upsert(double.records, "Account", {"Id": "1", "Name": "New name"}, at(290))
+    upsert(double.records, "Account", {"Id": "3", "Name": "New"}, at(3))
+    first, _ = double.extract(accounts=NOW - timedelta(hours=6))
+    assert double.ids(first) == ["2"]
+    assert first.window_to == NOW - timedelta(minutes=300)
+    double.service.commit()
+
+    second, _ = double.extract(accounts=first.window_to)
+
+    assert {row["Id"]: row["Name"] for row in double.setup.rows(second)}["1"] == "New name"
+    assert set(double.ids(second)) == {"1", "2", "3"}
+    assert second.window_to == NOW - timedelta(minutes=1)
+
+
+def test_a_late_change_that_no_transaction_announced_is_read_by_the_overlap(double: Double) -> None:
+    double.load("Account", {"Id": "1", "SystemModstamp": at(3000)}, {"Id": "2", "SystemModstamp": at(1)})
+    first, _ = double.extract()
+    upsert(double.records, "Account", {"Id": "1", "Name": "New name"}, at(50))
+
+    second, _ = double.extract(accounts=first.window_to)
+
+    assert double.ids(second) == ["1", "2"]
+
+
+def test_a_run_dated_ahead_sets_no_watermark_beyond_the_reading(double: Double) -> None:
+    double.load("Account", {"Id": "1", "SystemModstamp": "2099-01-01T00:00:00.000+0000"})
+
+    accounts, _ = double.extract(a_run(datetime.now(UTC) + timedelta(days=1)))
+
+    assert accounts.window_to is not None
+    assert accounts.window_to <= datetime.now(UTC)
 
 
 def test_deleted_records_are_read_too(double: Double) -> None:

@@ -1,6 +1,9 @@
 """Salesforce accounts and leads (REST, SOQL) to landing files, deleted records included.
 
-Windows are on SystemModstamp, which every change moves, also one that leaves LastModifiedDate alone.
+Windows are on SystemModstamp, which every change moves, also one that leaves LastModifiedDate alone. It is the time of
+the change, which others see once its transaction ends: a watermark stays behind every transaction that is at work, by
+the word of Salesforce (latestDateCovered of sObject Get Updated), and the next window overlaps it besides.
+(https://developer.salesforce.com/docs/platform/api-rest/guide/resources-getupdated.html)
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,6 +43,8 @@ from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, 
 
 SOURCE = "salesforce"
 _TIMEOUT = (10.0, 120.0)
+# What the question for open transactions spans: more than clocks differ, and few ids.
+_COVERED = timedelta(minutes=15)
 _TRANSIENT_LOGIN = {
     "SERVER_UNAVAILABLE",
     "UNKNOWN_EXCEPTION",
@@ -116,6 +121,7 @@ def known_ids(settings: Settings, table: str) -> list[tuple[str, bool, datetime 
 def _land(settings: Settings, run_id: str, org: _Org, item: SObject, watermark: Watermark) -> Manifest:
     since = watermark.since(overlap(settings, SOURCE))
     newest = Newest()
+    covered = org.covered(item)
 
     def rows() -> Iterator[Mapping[str, Any]]:
         for record in org.changed(item, since):
@@ -126,7 +132,7 @@ def _land(settings: Settings, run_id: str, org: _Org, item: SObject, watermark: 
     writer.write_rows(rows())
     return writer.commit(
         window_from=since,
-        window_to=window_end(newest.time, watermark, run_time(run_id)),
+        window_to=window_end(newest.time, watermark, min(run_time(run_id), covered)),
         fields=item.fields,
     )
 
@@ -175,6 +181,13 @@ class _Org:
         if bounds:
             query += f" WHERE {' AND '.join(bounds)}"
         return self._records(query + " ORDER BY SystemModstamp, Id")
+
+    def covered(self, item: SObject) -> datetime:
+        """The time until which every change can be seen: now, or the start of the oldest transaction at work."""
+        now = datetime.now(UTC)
+        answer = self._call(lambda: getattr(self._salesforce, item.name).updated(now - _COVERED, now))
+        covered = parse_time(answer.get("latestDateCovered"))
+        return now if covered is None else min(covered, now)
 
     def known(self, item: SObject) -> Iterator[dict[str, Any]]:
         """Every record in a few fields, those in the bin included; what was purged is nowhere."""
