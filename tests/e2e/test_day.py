@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -423,6 +424,9 @@ def test_records_that_a_source_purged_or_never_gave_are_found_by_their_ids(world
     from local.saas.admin import Admin
 
     live = [row for row in world.rows("silver.salesforce_accounts") if not row["is_deleted"]]
+    changed_at = datetime(2026, 10, 2, 9, tzinfo=UTC)
+    contacts = world.rows("silver.hubspot_contacts")
+    quiet = next(row for row in contacts if not row["is_deleted"] and row["modified_at"] < changed_at)
     first = run_id(8, hour=8)
     assert world.run("reconcile", first, "--ids") == 0, world.outcome("reconcile", first).error
     admin = Admin(world.stack.exports["LOCAL_SALESFORCE_URL"])
@@ -430,12 +434,14 @@ def test_records_that_a_source_purged_or_never_gave_are_found_by_their_ids(world
     admin.upsert(
         "hubspot", "contacts", {"id": "990001", "email": "late@example.com"}, at="2026-10-02T08:00:00Z"
     )
+    admin.upsert("hubspot", "contacts", {"id": quiet["id"], "phone": "+49 30 7"}, at=changed_at.isoformat())
 
     found = run_id(8, hour=9)
     assert world.run("reconcile", found, "--ids") == 10
     failure = world.outcome("reconcile", found).error
     assert failure is not None
     assert "silver.salesforce_accounts, 2026-11-08: source" in failure.message
+    assert "1 missing, 1 older than at the source, 0 gone at the source" in failure.message
     assert failure.hint == (
         "scripts/emr_submit.sh backfill --source hubspot --from 2026-10-02 --to 2026-10-02; "
         "scripts/emr_submit.sh reconcile --ids --mark-gone"
@@ -453,6 +459,8 @@ def test_records_that_a_source_purged_or_never_gave_are_found_by_their_ids(world
     [gone] = [row for row in world.rows("silver.salesforce_accounts") if row["id"] == live[0]["id"]]
     assert gone["is_deleted"]
     assert gone["name"] == live[0]["name"]
+    [called] = [row for row in world.rows("silver.hubspot_contacts") if row["id"] == quiet["id"]]
+    assert (called["phone"], called["modified_at"]) == ("+49 30 7", changed_at)
     assert world.run("reconcile", run_id(8, hour=13), "--ids") == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.cli import Job
@@ -29,17 +29,18 @@ def test_missing_records_propose_their_days_and_not_the_years_between(spark: Spa
         argparse.Namespace(),
     )
     times = ["2019-05-01 10:00:00", "2026-01-02 23:59:59", "2026-01-03 00:00:00", "2026-01-03 05:00:00"]
-    rows = [(datetime.fromisoformat(f"{each}+00:00"), True, False, True, False) for each in times]
-    rows += [(NOW, True, True, False, False), (None, False, True, False, True)]  # type: ignore[list-item]
+    rows = [(datetime.fromisoformat(f"{each}+00:00"), True, False, True, False, False) for each in times[:2]]
+    rows += [(datetime.fromisoformat(f"{each}+00:00"), True, True, False, True, False) for each in times[2:]]
+    rows += [(NOW, True, True, False, False, False), (None, False, True, False, False, True)]  # type: ignore[list-item]
+    flags = ("is_given", "is_live", "is_missing", "is_outdated", "is_gone")
     compared = local_frame(
-        spark,
-        rows,
-        "modified_at timestamp, is_given boolean, is_live boolean, is_missing boolean, is_gone boolean",
+        spark, rows, ", ".join(["modified_at timestamp", *(f"{flag} boolean" for flag in flags)])
     )
 
     found = reconcile._found(job, "silver.hubspot_contacts", "hubspot", compared)
 
-    assert (found.source_rows, found.lake_rows, found.missing, found.gone) == (5, 2, 4, 1)
+    assert (found.source_rows, found.lake_rows, found.missing, found.outdated, found.gone) == (5, 4, 2, 2, 1)
+    assert "2 missing, 2 older than at the source, 1 gone at the source" in str(found)
     assert found.proposal == (
         "scripts/emr_submit.sh backfill --source hubspot --from 2019-05-01 --to 2019-05-01; "
         "scripts/emr_submit.sh backfill --source hubspot --from 2026-01-02 --to 2026-01-03; "
@@ -50,6 +51,76 @@ def test_missing_records_propose_their_days_and_not_the_years_between(spark: Spa
         "scripts/emr_submit.sh backfill --source hubspot --from 2026-01-02 --to 2026-01-03"
     )
     equal = reconcile._found(
-        job, "silver.hubspot_contacts", "hubspot", compared.where("NOT is_missing AND is_live")
+        job, "silver.hubspot_contacts", "hubspot", compared.where("modified_at = '2026-01-04 09:00:00'")
     )
-    assert equal.missing == 0
+    assert (equal.missing, equal.outdated, equal.gone, equal.proposal) == (0, 0, 0, None)
+
+
+def test_a_record_that_is_newer_in_the_source_is_a_difference(spark: SparkSession) -> None:
+    """Beside every other relation of two sides; what was refused is known, and what is not due is the next run's."""
+    old, new = NOW - timedelta(days=3), NOW - timedelta(days=1)
+    later, just = NOW + timedelta(seconds=1), NOW - timedelta(microseconds=1)
+    given = [
+        ("equal", False, old),
+        ("newer", False, new),
+        ("newer by a millisecond", False, old + timedelta(milliseconds=1)),
+        ("newer, deleted on both sides", True, new),
+        ("newer, refused", False, new),
+        ("newer, refused before", False, new),
+        ("newer, not due", False, later),
+        ("newer, just due", False, just),
+        ("older", False, old),
+        ("twice", False, new),
+        ("twice", False, old),
+        ("no time", False, None),
+        ("deleted", True, new),
+        ("restored", False, new),
+        ("missing", False, new),
+        ("missing, refused", False, new),
+        ("never landed, deleted", True, new),
+    ]
+    held = [
+        ("equal", False, old),
+        ("newer", False, old),
+        ("newer by a millisecond", False, old),
+        ("newer, deleted on both sides", True, old),
+        ("newer, refused", False, old),
+        ("newer, refused before", False, old),
+        ("newer, not due", False, old),
+        ("newer, just due", False, old),
+        ("older", False, new),
+        ("twice", False, new),
+        ("no time", False, old),
+        ("deleted", False, old),
+        ("restored", True, old),
+        ("gone", False, old),
+        ("gone before", True, old),
+    ]
+    known = [
+        ("newer, refused", new),
+        ("newer, refused", old),
+        ("newer, refused before", old),
+        ("missing, refused", new),
+        (None, new),
+    ]
+
+    compared = reconcile._compared(
+        local_frame(spark, given, "id string, is_in_bin boolean, modified_at timestamp"),
+        local_frame(spark, held, "id string, is_deleted boolean, modified_at timestamp"),
+        local_frame(spark, known, "id string, changed_at timestamp"),
+        NOW,
+    ).collect()
+
+    def named(flag: str) -> set[str]:
+        return {row["id"] for row in compared if row[flag]}
+
+    assert named("is_missing") == {"deleted", "restored", "missing"}
+    assert named("is_outdated") == {
+        "newer",
+        "newer by a millisecond",
+        "newer, deleted on both sides",
+        "newer, refused before",
+        "newer, just due",
+    }
+    assert named("is_gone") == {"gone"}
+    assert len(compared) == len({row["id"] for row in compared}) == 18

@@ -2,7 +2,8 @@
 
 By days: orders of Snowflake, their number and the sum of their amounts for each day of events, as the source has them
 now and as it gave them to certified runs, refused rows included and fixed ones as they came. By ids (``--ids``): every
-live contact, account and lead of the source against the live ones of certified Silver.
+contact, account and lead of the source against certified Silver: whether it is live, and when it last changed. What a
+certified run received and refused is known to the lake.
 
 All that is found goes to ops.reconciliations first; a difference then ends the job as failed, with the command that
 would close it, so that whoever is on call hears of it.
@@ -67,6 +68,7 @@ class Finding:
     source_amount: Decimal | None = None
     lake_amount: Decimal | None = None
     missing: int | None = None
+    outdated: int | None = None
     gone: int | None = None
     proposal: str | None = None
 
@@ -80,7 +82,11 @@ class Finding:
         amounts = (
             "" if self.source_amount is None else f", amounts {self.source_amount} and {self.lake_amount}"
         )
-        ids = "" if self.missing is None else f", {self.missing} missing, {self.gone} gone at the source"
+        ids = (
+            ""
+            if self.missing is None
+            else f", {self.missing} missing, {self.outdated} older than at the source, {self.gone} gone at the source"
+        )
         return f"{self.table}, {self.day}: source {self.source_rows}, lake {self.lake_rows}{amounts}{ids}"
 
 
@@ -173,28 +179,12 @@ def _days(job: Job, count: int) -> list[Finding]:
 
 def _lake_days(job: Job, known: Certification, since: date, until: date) -> DataFrame:
     """Distinct (order, event) of each day as the source gave them to certified runs, and their newest amounts."""
-    contract = contracts.load(ORDERS)
     stored = read(job.spark, job.settings.table_uri(ORDERS), known.version)
     # What a replay brought is in quarantine as it came.
     is_replayed = F.col(POSITION).contains("/")
     certified = stored.where(verdicts.rows_of(known.runs.values())).where(~is_replayed)
-    states = refused.rows(job.spark, job.settings).where(
-        (F.col("table_name") == ORDERS) & F.col("run_id").isin(*known.run_ids)
-    )
-    raw = unpacked(
-        states.select(
-            F.col("received").alias("payload"),
-            F.col("position").alias(POSITION),
-            F.col("run_id").alias("_run_id"),
-            F.col("source").alias("_source"),
-            F.col("landed_at").alias("_landed_at"),
-            "ingest_date",
-        ),
-        "snowflake",
-        job.settings.sources.kafka.max_value_bytes,
-    )
     columns = ("order_id", "event_ts", "loaded_at", "amount")
-    given = certified.select(*columns).unionByName(rules.split(raw, contract).select(*columns))
+    given = certified.select(*columns).unionByName(_refused(job, ORDERS, "snowflake", known).select(*columns))
     newest = Window.partitionBy("order_id", "event_ts").orderBy(
         F.desc_nulls_last("loaded_at"), F.desc_nulls_last("amount")
     )
@@ -211,8 +201,28 @@ def _lake_days(job: Job, known: Certification, since: date, until: date) -> Data
     )
 
 
+def _refused(job: Job, table: str, source: str, known: Certification) -> DataFrame:
+    """Rows of a table that certified runs refused, as they came, in the contract's types where these can be read."""
+    states = refused.rows(job.spark, job.settings).where(
+        (F.col("table_name") == table) & F.col("run_id").isin(*known.run_ids)
+    )
+    raw = unpacked(
+        states.select(
+            F.col("received").alias("payload"),
+            F.col("position").alias(POSITION),
+            F.col("run_id").alias("_run_id"),
+            F.col("source").alias("_source"),
+            F.col("landed_at").alias("_landed_at"),
+            "ingest_date",
+        ),
+        source,
+        job.settings.sources.kafka.max_value_bytes,
+    )
+    return rules.split(raw, contracts.load(table))
+
+
 def _ids(job: Job) -> Iterator[Finding]:
-    """Live ids of each source against the live ones of certified Silver, changed up to the watermark."""
+    """Ids of each source against those of certified Silver, changed up to the watermark."""
     for table, source in BY_ID.items():
         name = table.split(".")[1]
         silver = certification(job, table)
@@ -233,8 +243,12 @@ def _ids(job: Job) -> Iterator[Finding]:
                 }
             )
         )
-        held = read(job.spark, job.settings.table_uri(table), silver.version).select("id", "is_deleted")
-        compared = _compared(given, held, bronze.watermark).persist()
+        held = read(job.spark, job.settings.table_uri(table), silver.version)
+        changed, _ = DELETES[source]
+        known = _refused(job, f"bronze.{name}", source, bronze).select(
+            "id", F.col(changed).alias("changed_at")
+        )
+        compared = _compared(given, held, known, bronze.watermark).persist()
         try:
             finding = _found(job, table, source, compared)
             if finding.gone and job.arguments.mark_gone:
@@ -246,49 +260,61 @@ def _ids(job: Job) -> Iterator[Finding]:
             compared.unpersist()
 
 
-def _compared(given: DataFrame, held: DataFrame, watermark: datetime) -> DataFrame:
-    """Every id of either side, and whether it is live at the source and in the lake, ``is_missing`` or ``is_gone``.
+def _compared(given: DataFrame, held: DataFrame, known: DataFrame, watermark: datetime) -> DataFrame:
+    """Every id of either side, and whether it is live at the source and in the lake, and what is wrong with it.
 
-    Missing: the lake does not know of the last change, deletions included. Gone: the source does not know the id.
+    ``is_missing``: the lake does not know that it is live, or that it was deleted. ``is_outdated``: the lake agrees on
+    that and holds a state from before the last change. ``is_gone``: the source does not know the id.
+    ``known``: id and ``changed_at`` of states that were received and refused.
     """
-    joined = given.withColumn("_given", ~F.col("is_in_bin")).join(
-        held.withColumn("_live", ~F.col("is_deleted")), on="id", how="full"
+    # A file behind a double can hold an id more than once.
+    source = given.groupBy("id").agg(F.max(F.struct("modified_at", "is_in_bin")).alias("_given"))
+    lake = held.select("id", "is_deleted", F.col("modified_at").alias("_held_at"))
+    received = known.groupBy("id").agg(F.max("changed_at").alias("_refused_at"))
+    joined = source.join(lake, on="id", how="full").join(received, on="id", how="left")
+    sides = joined.select(
+        "id",
+        F.col("_given.modified_at").alias("modified_at"),
+        F.coalesce(~F.col("_given.is_in_bin"), F.lit(False)).alias("is_given"),
+        F.coalesce(~F.col("is_deleted"), F.lit(False)).alias("is_live"),
+        F.col("_given").isNotNull().alias("_is_known"),
+        F.col("_held_at"),
+        F.col("_refused_at"),
     )
     # What changed after the watermark is the next run's.
     is_due = F.col("modified_at") <= F.lit(watermark.isoformat()).cast("timestamp")
-    sides = joined.select(
-        "id",
-        "modified_at",
-        F.coalesce("_given", F.lit(False)).alias("is_given"),
-        F.coalesce("_live", F.lit(False)).alias("is_live"),
-        F.col("_given").isNotNull().alias("_is_known"),
-        is_due.alias("_is_due"),
-    )
+    is_received = F.coalesce(F.col("_refused_at") >= F.col("modified_at"), F.lit(False))
     is_other = F.col("is_given") != F.col("is_live")
+    is_newer = F.col("modified_at") > F.col("_held_at")
+    found = {"is_missing": is_other, "is_outdated": ~is_other & is_newer}
     return sides.withColumns(
         {
-            "is_missing": F.coalesce(F.col("_is_known") & is_other & F.col("_is_due"), F.lit(False)),
+            **{name: F.coalesce(is_due & ~is_received & what, F.lit(False)) for name, what in found.items()},
             "is_gone": F.col("is_live") & ~F.col("_is_known"),
         }
     )
 
 
 def _found(job: Job, table: str, source: str, compared: DataFrame) -> Finding:
+    is_behind = F.col("is_missing") | F.col("is_outdated")
     row = compared.agg(
-        *[F.count_if(side).alias(side) for side in ("is_given", "is_live", "is_missing", "is_gone")],
-        F.collect_set(F.when(F.col("is_missing"), F.to_date("modified_at"))).alias("days"),
+        *[
+            F.count_if(side).alias(side)
+            for side in ("is_given", "is_live", "is_missing", "is_outdated", "is_gone")
+        ],
+        F.collect_set(F.when(is_behind, F.to_date("modified_at"))).alias("days"),
     ).head()
     assert row is not None  # an aggregation without grouping has one row
-    missing, gone = row["is_missing"], row["is_gone"]
     proposals = list(dict.fromkeys(each for _, each in _proposals(source, sorted(row["days"]))))
-    proposals += [MARK_GONE] if gone else []
+    proposals += [MARK_GONE] if row["is_gone"] else []
     return Finding(
         table,
         run_time(job.run_id).date(),
         row["is_given"],
         row["is_live"],
-        missing=missing,
-        gone=gone,
+        missing=row["is_missing"],
+        outdated=row["is_outdated"],
+        gone=row["is_gone"],
         proposal="; ".join(proposals) or None,
     )
 
@@ -352,6 +378,7 @@ def _write(job: Job, found: Sequence[Finding]) -> None:
             "source_amount": each.source_amount,
             "lake_amount": each.lake_amount,
             "missing": each.missing,
+            "outdated": each.outdated,
             "gone": each.gone,
             "agrees": each.proposal is None,
             "proposal": each.proposal,
