@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,13 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from local import door
 from local.stack import REPO, Stack, state_dir
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
 DAGS = REPO / "dags"
 POOLS = DAGS / "common" / "pools.json"
+PLUGINS = REPO / "local" / "airflow_plugins"
 PREFERRED_PORT = 4580
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
@@ -149,11 +152,16 @@ def specs(stack: Stack, port: int) -> list[ServiceSpec]:
     """The services as the supervisor starts them."""
     env = environment(stack, port)
     options = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
+    # Only the server that browsers reach has plugins, and finds local/ for them.
+    behind_door = {
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
+        "PYTHONPATH": f"{DAGS}{os.pathsep}{REPO}",
+    }
     return [
         ServiceSpec(
             name=f"airflow-{service}",
             argv=[sys.executable, "-m", "airflow", service, *options.get(service, [])],
-            env=env,
+            env=env | behind_door if service == "api-server" else env,
             ready=partial(_healthy, port, service),
         )
         for service in SERVICES
@@ -169,6 +177,22 @@ def _healthy(port: int, service: str) -> bool:
     return service == "api-server" or health[service.replace("-", "_")]["status"] == "healthy"
 
 
+def _check_door(port: int, log: Path) -> None:
+    """Airflow starts without a plugin that it cannot load. Raises ServiceError where the door is not there."""
+    stranger = urllib.request.Request(
+        f"http://127.0.0.1:{port}/", headers={"Origin": "http://stranger.invalid"}
+    )
+    try:
+        with urllib.request.urlopen(stranger, timeout=10) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    if status != door.STATUS:
+        raise ServiceError(
+            f"Airflow answers web pages of other sites ({status}): {PLUGINS} was not loaded; see {log}"
+        )
+
+
 @contextmanager
 def services(stack: Stack, port: int) -> Iterator[Supervisor]:
     """Airflow's services, healthy; stopped at the end."""
@@ -181,6 +205,7 @@ def services(stack: Stack, port: int) -> Iterator[Supervisor]:
             supervisor.start(spec, home(stack.state))
         for spec in started:
             supervisor.wait_ready(spec)
+        _check_door(port, supervisor.log("airflow-api-server"))
         yield supervisor
     finally:
         stoppers = [threading.Thread(target=supervisor.stop, args=(spec.name,)) for spec in started]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from local import door
 from local.supervisor import ServiceSpec
 
 REGION = "eu-central-1"
@@ -24,6 +26,10 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 HEALTH_PATH = "/_local/health"
+# Terraform and the SDKs put a host prefix before an endpoint for MWAA (api.) and S3 Control (the account).
+PREFIXED = r"(?:api|\d{12})\.(?:127\.0\.0\.1|localhost)"
+# S3's virtual-hosted style. No name server gives out names below "localhost" (RFC 6761), so none can be rebound.
+BUCKET_HOST = r"([a-z0-9][a-z0-9.-]+?)(?:\.s3)?\.localhost"
 REPO = Path(__file__).resolve().parents[2]
 
 
@@ -104,10 +110,21 @@ def stack_environment(state: Path, endpoint: str) -> Callable[[], dict[str, str]
     return read
 
 
+def _path_style(environ: dict[str, Any]) -> None:
+    """Write a bucket that is named in the host into the path, where the rest of this server looks for it."""
+    host = environ["HTTP_HOST"].partition(":")[0].lower()
+    found = None if re.fullmatch(PREFIXED, host) else re.fullmatch(BUCKET_HOST, host)
+    if found is None:
+        return
+    for name in ("PATH_INFO", "REQUEST_URI", "RAW_URI"):
+        environ[name] = f"/{found[1]}{environ[name]}"
+
+
 def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> None:
     """Serve until SIGTERM or SIGINT."""
     os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "false")
     os.environ.setdefault("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
+    os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
 
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -125,13 +142,21 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     moto = kept.keeping(DomainDispatcherApplication(create_backend_app), keeper)
 
     def application(environ_: dict[str, Any], start_response: Any) -> Any:
-        if environ_.get("PATH_INFO") == HEALTH_PATH:
+        path = environ_.get("PATH_INFO", "")
+        if path == HEALTH_PATH:
             start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "2")])
             return [b"{}"]
+        if path.startswith("/moto-api"):  # moto's remote control, which forgets every table at one word
+            start_response("404 Not Found", [("Content-Length", "0")])
+            return [b""]
+        _path_style(environ_)
         answer = fast(environ_, start_response)
         return moto(environ_, start_response) if answer is None else answer
 
-    server = http.Server(port, mwaa.before(mwaa.Mwaa(REGION), application))
+    server = http.Server(
+        port,
+        door.wsgi(mwaa.before(mwaa.Mwaa(REGION), application), f"{door.NAMES}|{PREFIXED}|{BUCKET_HOST}"),
+    )
     endpoint = f"http://127.0.0.1:{server.port}"
     jars = Path(environ.get("LAKEHOUSE_JARS_DIR", str(REPO / ".local" / "jars")))
     jobs = emr.EmrServerless(

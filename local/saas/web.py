@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from local import door
+
 LOG_LENGTH = 5_000
 
 
@@ -148,6 +150,10 @@ def serve(service: Service, control: Control, admin: AdminHandler, port: int) ->
                 body=body,
                 port=self.server.server_port,
             )
+            why = door.refusal(lambda name: self.headers.get_all(name, []), request.port)
+            if why is not None:
+                self._send(Answer(door.STATUS, f"Refused: {why}.\n".encode(), "text/plain; charset=utf-8"))
+                return
             if request.path.startswith("/_admin/"):
                 self._send(self._guarded(admin, request))
                 return
@@ -196,7 +202,7 @@ def serve(service: Service, control: Control, admin: AdminHandler, port: int) ->
             if cut:
                 self.close_connection = True
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _run
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _run
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -27,10 +27,12 @@ from fakesnow.instance import FakeSnow
 from fakesnow.transforms import stage
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from local import door
 from local.saas import credentials
 from local.saas.web import Control
 from local.snowflake.orders import LoadedFile, Orders
@@ -149,7 +151,7 @@ def application(state: Path) -> Starlette:
     routes: list[Any] = [Route(path, faulty(handler), methods=["POST"]) for path, handler in replaced.items()]
     routes += [route for route in fakesnow_server.routes if route.path not in replaced]
     routes.append(Route("/_admin/{action}", admin, methods=["GET", "POST", "PUT", "DELETE"]))
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(door.Asgi)])
 
 
 async def _body(request: Request) -> Any:
