@@ -129,12 +129,13 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from local.aws import athena, emr, emr_api, http, mwaa, patches, s3_http, s3_store
+    from local.aws import athena, emr, emr_api, glue, http, mwaa, patches, s3_http, s3_store
     from local.aws import state as kept
 
     state.mkdir(parents=True, exist_ok=True)
     disk = s3_store.install(state / "s3")
     patches.install()
+    glue.install()
     count = disk.load()
     fast = s3_http.FastS3(disk)
     keeper = kept.Keeper(state / "aws")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 from deltalake import DeltaTable
 
 from lakehouse import store
-from lakehouse.errors import TerminalError
+from lakehouse.contracts import glue
+from lakehouse.errors import TerminalError, Violation
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ Layer = Literal["bronze", "silver", "gold", "ops"]
 LAYERS: tuple[Layer, ...] = ("bronze", "silver", "gold", "ops")
 # Marks the tables that this module may change; it never touches one without it.
 OWNER = "lakehouse.managed"
+Action = Literal["created", "updated", "unchanged"]
+_INVALID = ("ValidationException", "InvalidInputException")
 
 _PRIMITIVES = {
     "string": "string",
@@ -53,22 +56,28 @@ class CatalogConflict(TerminalError):
     code = "CATALOG_CONFLICT"
 
 
+class CatalogRefused(TerminalError):
+    """A Delta table has a form that Glue does not take, e.g. a name of 300 bytes."""
+
+    code = "CATALOG_REFUSED"
+
+
 @dataclass(frozen=True)
 class Registration:
     """What was done for one table."""
 
     table: str
-    action: Literal["created", "updated", "unchanged"]
+    action: Action
     columns: int
 
 
 def glue_type(delta_type: str | Mapping[str, Any]) -> str:
-    """A type of the Delta log as Hive and Athena spell it. Raises TerminalError for one that Athena cannot read."""
+    """A type of the Delta log as Hive and Athena spell it. Raises CatalogRefused for one that Athena cannot read."""
     if isinstance(delta_type, str):
         if delta_type.startswith("decimal("):
             return delta_type.replace(" ", "")
         if delta_type not in _PRIMITIVES:
-            raise TerminalError(f"received the column type {delta_type}, expected one that Athena reads")
+            raise _refusal("column type", delta_type, "one that Athena reads")
         return _PRIMITIVES[delta_type]
     kind = delta_type["type"]
     if kind == "array":
@@ -101,24 +110,37 @@ def open_table(location: str) -> DeltaTable:
 
 
 def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration]:
-    """Bring Glue to what the Delta logs say. Idempotent; drops nothing. Raises CatalogConflict, all at once."""
-    glue = boto3.client("glue", region_name=settings.region)
+    """Bring Glue to what the Delta logs say. Idempotent; drops nothing.
+
+    Every table that can be is registered before CatalogConflict or CatalogRefused names all that cannot.
+    """
+    client = boto3.client("glue", region_name=settings.region)
     results: list[Registration] = []
     conflicts: list[str] = []
+    refused: list[Violation] = []
     for layer in layers:
         database = getattr(settings.glue, layer)
-        _ensure_database(glue, database, f"{settings.lake_uri}/{layer}")
+        _ensure_database(client, database, f"{settings.lake_uri}/{layer}")
         for name in discover(settings, layer):
             try:
                 results.append(
-                    _register(glue, database, f"{layer}.{name}", settings.table_uri(f"{layer}.{name}"))
+                    _register(client, database, f"{layer}.{name}", settings.table_uri(f"{layer}.{name}"))
                 )
             except CatalogConflict as conflict:
                 conflicts.append(conflict.message)
+            except CatalogRefused as refusal:
+                refused += [replace(v, where=f"{layer}.{name}: {v.where}") for v in refusal.violations]
     if conflicts:
         raise CatalogConflict(
             "Glue holds tables of these names that this project does not own: " + "; ".join(conflicts),
             hint=f"rename or drop them, or set their parameter {OWNER}=true to hand them over",
+            violations=tuple(refused),
+        )
+    if refused:
+        raise CatalogRefused(
+            "Glue does not take tables of these forms; the others are registered",
+            hint="rename the folder or the column, or drop the table, then run this again",
+            violations=tuple(refused),
         )
     return results
 
@@ -129,13 +151,13 @@ def table_input(name: str, location: str, schema: Mapping[str, Any], description
         {
             "Name": field["name"],
             "Type": glue_type(field["type"]),
-            "Comment": str(field.get("metadata", {}).get("comment", ""))[:255],
+            "Comment": glue.comment(str(field.get("metadata", {}).get("comment", ""))),
         }
         for field in schema["fields"]
     ]
     return {
         "Name": name,
-        "Description": description,
+        "Description": glue.description(description),
         "TableType": "EXTERNAL_TABLE",
         "Parameters": {
             "EXTERNAL": "TRUE",
@@ -158,31 +180,63 @@ def table_input(name: str, location: str, schema: Mapping[str, Any], description
     }
 
 
-def _ensure_database(glue: GlueClient, name: str, location: str) -> None:
+def _ensure_database(client: GlueClient, name: str, location: str) -> None:
     try:
-        glue.get_database(Name=name)
-    except glue.exceptions.EntityNotFoundException:
-        glue.create_database(DatabaseInput={"Name": name, "LocationUri": location})
+        client.get_database(Name=name)
+    except client.exceptions.EntityNotFoundException:
+        client.create_database(DatabaseInput={"Name": name, "LocationUri": location})
 
 
-def _register(glue: GlueClient, database: str, table: str, location: str) -> Registration:
+def _register(client: GlueClient, database: str, table: str, location: str) -> Registration:
     delta = open_table(location)
     schema = json.loads(delta.schema().to_json())
-    name = table.split(".")[1]
+    name = table.split(".")[1].lower()  # Glue folds it
     wanted = table_input(name, location, schema, delta.metadata().description or "")
+    action = _write(client, database, wanted)
+    return Registration(table, action, len(schema["fields"]))
+
+
+def _write(client: GlueClient, database: str, wanted: dict[str, Any]) -> Action:
     try:
-        live: Mapping[str, Any] = glue.get_table(DatabaseName=database, Name=name)["Table"]
-    except glue.exceptions.EntityNotFoundException:
-        try:
-            glue.create_table(DatabaseName=database, TableInput=wanted)  # type: ignore[arg-type]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "AlreadyExistsException":
-                raise
-            return _register(glue, database, table, location)
-        return Registration(table, "created", len(schema["fields"]))
-    if live.get("Parameters", {}).get(OWNER) != "true":
-        raise CatalogConflict(f"{database}.{name} at {live.get('StorageDescriptor', {}).get('Location')}")
-    if {key: live.get(key) for key in wanted} == wanted:
-        return Registration(table, "unchanged", len(schema["fields"]))
-    glue.update_table(DatabaseName=database, TableInput=wanted)  # type: ignore[arg-type]
-    return Registration(table, "updated", len(schema["fields"]))
+        live = _live(client, database, wanted["Name"])
+        if live is None:
+            client.create_table(DatabaseName=database, TableInput=wanted)  # type: ignore[arg-type]
+            return "created"
+        if live.get("Parameters", {}).get(OWNER) != "true":
+            where = live.get("StorageDescriptor", {}).get("Location")
+            raise CatalogConflict(f"{database}.{wanted['Name']} at {where}")
+        if covers(live, wanted):
+            return "unchanged"
+        client.update_table(DatabaseName=database, TableInput=wanted)  # type: ignore[arg-type]
+        return "updated"
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "AlreadyExistsException":  # somebody registered it a moment ago
+            return _write(client, database, wanted)
+        if code in _INVALID:
+            raise _refusal("definition", error.response["Error"]["Message"], "one that Glue takes") from error
+        raise
+
+
+def _refusal(where: str, received: str, expected: str) -> CatalogRefused:
+    return CatalogRefused("Glue refuses", violations=(Violation(where, received, expected),))
+
+
+def _live(client: GlueClient, database: str, name: str) -> Mapping[str, Any] | None:
+    try:
+        return client.get_table(DatabaseName=database, Name=name)["Table"]
+    except client.exceptions.EntityNotFoundException:
+        return None
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """Whether what Glue holds is what we would write.
+
+    Glue adds fields to what it was given (Retention, Compressed, NumberOfBuckets, SkewedInfo …), and other engines add
+    parameters: those do not count. Nothing and an empty text, list or map are the same to it.
+    """
+    if isinstance(wanted, Mapping) and wanted:
+        return isinstance(live, Mapping) and all(covers(live.get(key), wanted[key]) for key in wanted)
+    if isinstance(wanted, list) and wanted:
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(covers, live, wanted))
+    return bool(live == wanted or not (live or wanted))

@@ -56,6 +56,8 @@ def test_an_environment_is_what_it_was_asked_to_be_until_it_is_deleted(mwaa: Any
 
 
 def test_what_it_does_not_know_it_refuses(aws: Aws) -> None:
-    request = urllib.request.Request(f"{aws.endpoint}/nonsense", headers={"Host": f"api.{urlsplit(aws.endpoint).netloc}"})
+    request = urllib.request.Request(
+        f"{aws.endpoint}/nonsense", headers={"Host": f"api.{urlsplit(aws.endpoint).netloc}"}
+    )
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(request, timeout=30)
