@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lakehouse.sources.csv_text import records
 from local.data_layout import (
     FX_LONG_COLUMNS,
     FX_RATES,
@@ -30,9 +29,6 @@ from local.data_layout import (
 from local.supervisor import ServiceError
 
 SHOWN_PER_FILE = 10
-LARGEST_CELL = 64 * 1024 * 1024
-# Cannot occur in CSV text; where it comes back as a row of its own, no quote was left open before it.
-SENTINEL = "\x00end"
 
 ENVELOPE_KEYS = frozenset({"key", "value", "value_base64", "headers", "timestamp_ms", "partition"})
 
@@ -167,33 +163,20 @@ def _read_file(
 
 def _table(name: str, text: str, problems: list[Problem]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and rows with the lines on which they begin; blank lines are none."""
-    csv.field_size_limit(LARGEST_CELL)
-    if text and not text.endswith("\n"):
-        text += "\n"
-    reader = csv.reader(io.StringIO(text + SENTINEL + "\n", newline=""))
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
-    begin, line, closed = 1, 1, False
-    try:
-        for cells in reader:
-            begin, line = line, reader.line_num + 1
-            if cells == [SENTINEL]:
-                closed = True
-            elif not cells or SENTINEL in cells[-1]:
-                continue  # a blank line, or the rest of the file within a quote
-            elif not header:
-                header = [cell.strip() for cell in cells]
-            else:
-                if len(cells) != len(header):
-                    received, expected = f"{len(cells)} cells", f"{len(header)}, as in the header"
-                    problems.append(Problem(f"{name}:{begin}", received, expected))
-                rows.append((begin, cells))
-    except csv.Error as error:
-        problems.append(Problem(f"{name}:{line}", str(error), "a CSV row"))
-        return header, rows
-    if not closed:
-        problems.append(Problem(f"{name}:{begin}", "a quote that never closes", "a closing quote"))
-    elif not header:
+    for record in records(text):
+        where = f"{name}:{record.line}"
+        if record.fault:
+            problems.append(Problem(where, record.fault, "a row as RFC 4180 has it"))
+        elif not header:
+            header = [cell.strip() for cell in record.cells]
+        elif len(record.cells) != len(header):
+            received, expected = f"{len(record.cells)} cells", f"{len(header)}, as in the header"
+            problems.append(Problem(where, received, expected))
+        else:
+            rows.append((record.line, record.cells))
+    if not header and not problems:
         problems.append(Problem(f"{name}:1", "an empty file", "a header"))
     return header, rows
 
@@ -226,7 +209,7 @@ def _quotes(
     if lowered[0] == FX_WIDE_DATE.lower():
         if header[-1] == "":  # the ECB ends every line with a comma
             for line, cells in rows:
-                if len(cells) == len(header) and cells[-1].strip():
+                if cells[-1].strip():
                     problems.append(Problem(f"{name}:{line}", f"{cells[-1]!r} under no currency", "nothing"))
             header = header[:-1]
         return [
@@ -244,8 +227,6 @@ def _quotes(
     result: list[dict[str, Any]] = []
     by_day: dict[str, list[dict[str, str]]] = {}
     for _, cells in rows:
-        if len(cells) != len(header):
-            continue  # already a problem
         day, ccy, rate = (cells[i].strip() for i in at)
         # A day and currency that comes again begins another row of that day: both quotes are published.
         table = next((quotes for quotes in by_day.get(day, []) if ccy not in quotes), None)

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from openlineage.client.event_v2 import RunState
 
 from lakehouse.delta import damage
-from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError
+from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, writable
 from lakehouse.masks import masked
 from lakehouse.observe import lineage, logs, metrics
 from lakehouse.observe.outcome import Failure, Outcome, Parent, write
@@ -169,7 +169,7 @@ def _failure(error: Exception) -> tuple[Failure, int]:
         Failure(
             error_class="transient",
             code=code,
-            message=f"{type(error).__name__}: {masked(str(error))[:2000]}",
+            message=f"{type(error).__name__}: {masked(writable(str(error)))[:2000]}",
             hint="see the job's stderr log for the stack trace",
         ),
         EXIT_UNEXPECTED,

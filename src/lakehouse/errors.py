@@ -35,6 +35,11 @@ class Violation:
         return f"{self.where}: received {self.received}, expected {self.expected}"
 
 
+def writable(text: str) -> str:
+    """A text that every file and log takes: a byte that was no UTF-8, quoted from a source, is shown as ``\\udcNN``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class LakehouseError(Exception):
     """Base of all expected failures; ``hint`` is the next step for the person who reads it."""
 
@@ -44,10 +49,10 @@ class LakehouseError(Exception):
 
     def __init__(self, message: str, *, hint: str = "", violations: tuple[Violation, ...] = ()) -> None:
         self.violations = violations
-        self.hint = hint
+        self.hint = writable(hint)
         if violations:
             message = "\n".join([message, *(f"  - {violation}" for violation in violations)])
-        super().__init__(message)
+        super().__init__(writable(message))
 
     @property
     def message(self) -> str:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from lakehouse import store
+from lakehouse.names import landed_name
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 
@@ -92,7 +93,8 @@ class LandingWriter:
     """Writes the parts of one landing, then its manifest.
 
     Rows are flat JSON objects (source field name to value as received). Where a row has no ``_position`` of its
-    own it gets its part and line, which is unique within the landing.
+    own it gets its part and line, which is unique within the landing. What a source calls its fields never meets names
+    of ours: those of an Arrow table pass ``names.landed_name``, as do those that a source passes on from a file.
     """
 
     def __init__(
@@ -128,7 +130,8 @@ class LandingWriter:
         return self._rows - before
 
     def write_arrow(self, table: pa.Table) -> int:
-        """Append an Arrow table as one Parquet part. Returns its rows."""
+        """Append an Arrow table of a source as one Parquet part. Returns its rows."""
+        table = table.rename_columns([landed_name(name) for name in table.column_names])
         position = pa.array(
             [f"{len(self._files):05d}:{line:09d}" for line in range(1, table.num_rows + 1)], pa.string()
         )

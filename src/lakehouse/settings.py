@@ -69,16 +69,22 @@ class SnowflakeSettings(_Frozen):
 
 
 class VendorSettings(_Frozen):
-    """Shipment files that a vendor puts into ``inbox_uri``."""
+    """Shipment files that a vendor puts into ``inbox_uri``.
+
+    ``max_file_bytes``: a larger file is refused. ``max_run_bytes``: files beyond it wait for the next run.
+    """
 
     inbox_uri: S3Uri
+    max_file_bytes: int = Field(default=256 * 2**20, ge=1)
+    max_run_bytes: int = Field(default=1024 * 2**20, ge=1)
 
 
 class FxSourceSettings(_Frozen):
-    """ECB euro reference rates."""
+    """ECB euro reference rates. ``max_document_bytes``: a larger document is refused (the whole history has 7 MB)."""
 
     daily_url: HttpUrl
     history_url: HttpUrl
+    max_document_bytes: int = Field(default=64 * 2**20, ge=1)
 
 
 class StreamSettings(_Frozen):

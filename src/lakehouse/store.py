@@ -103,6 +103,7 @@ class StoredObject:
     uri: str
     bytes: int
     modified: datetime
+    etag: str = ""
 
 
 def objects(prefix_uri: str) -> Iterator[StoredObject]:
@@ -110,7 +111,9 @@ def objects(prefix_uri: str) -> Iterator[StoredObject]:
     bucket, prefix = split(prefix_uri)
     for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
-            yield StoredObject(f"s3://{bucket}/{item['Key']}", item["Size"], item["LastModified"])
+            yield StoredObject(
+                f"s3://{bucket}/{item['Key']}", item["Size"], item["LastModified"], item["ETag"].strip('"')
+            )
 
 
 def keys(prefix_uri: str) -> Iterator[str]:

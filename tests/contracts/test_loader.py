@@ -137,6 +137,17 @@ def test_a_single_fault_is_named_by_its_place(old: str, new: str, where: str) ->
     assert where in faults(GOOD.replace(old, new, 1))
 
 
+@pytest.mark.parametrize("name", ["_position", "_Malformed", "INGEST_DATE"])
+def test_no_source_field_is_called_as_one_of_ours(name: str) -> None:
+    text = GOOD.replace("silver.things", "bronze.things").replace(
+        "name: offset,", f"name: offset, customProperties: [{{property: sourceField, value: {name}}}],"
+    )
+    with pytest.raises(ContractError) as refused:
+        loader.parse("bronze.things", text, {})
+    found = {violation.where.rpartition(".")[2]: violation for violation in refused.value.violations}
+    assert found["sourceField"].expected == f"'source:{name}', as it is landed"
+
+
 def test_a_key_given_twice_is_refused() -> None:
     received, expected = faults(GOOD.replace("domain: test", "domain: test\ndomain: other"))[""]
     assert "the key 'domain' is given twice" in received

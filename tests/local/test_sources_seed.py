@@ -58,10 +58,30 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     assert "hubspot_contacts_1.csv:1: received no column phone" in told
     assert "salesforce_accounts_1.csv:2: received the byte 0xff, expected UTF-8" in told
     assert "snowflake_orders_1.csv:4: received 2 cells, expected 6, as in the header" in told
-    assert "snowflake_orders_2.csv:2: received a quote that never closes" in told
+    assert "snowflake_orders_2.csv:2: received a quote that is never closed" in told
     assert "snowflake_orders_3.csv:1: received the column 'AMOUNT' twice" in told
     assert "snowflake_orders_4.csv:1: received an empty file" in told
     assert "fx_rates_1.csv:1: received the header day,rate, expected as_of_date,ccy,ccy_per_eur" in told
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        pytest.param(
+            'O0,t,"C,PAID,1.00,EUR\nO9,t,C",PAID,1.00,EUR\n', "2: received quotes around", id="swallowed"
+        ),
+        pytest.param(
+            'O2,t,"ACME" Corp,PAID,1.00,EUR\n', "2: received text behind a closing quote", id="behind"
+        ),
+        pytest.param(
+            'O2,t,5" pipe,PAID,1.00,EUR\n', "2: received a quote in a cell without quotes", id="within"
+        ),
+        pytest.param("O2,t,C\rD,PAID,1.00,EUR\n", "2: received a carriage return", id="carriage return"),
+    ],
+)
+def test_what_no_reader_takes_alike_is_refused(tmp_path: Path, rows: str, told: str) -> None:
+    folder(tmp_path, snowflake_orders_1_csv=f"{ORDERS}\n{rows}O3,t,C,PAID,1.00,EUR\n")
+    assert f"snowflake_orders_1.csv:{told}" in problems(tmp_path)
 
 
 def test_many_problems_of_a_file_are_counted(tmp_path: Path) -> None:

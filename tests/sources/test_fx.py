@@ -228,6 +228,20 @@ BOMB = (
         pytest.param(daily("2026-11-20", USD="1.1"), b"<html>", id="a page in place of the ZIP"),
         pytest.param(daily("2026-11-20", USD="1.1"), b"\xff\xfe\x00", id="no text"),
         pytest.param(daily("2026-11-20", USD="1.1"), b"", id="empty history"),
+        *[
+            pytest.param(daily("2026-11-20", USD="1.1"), HISTORY.replace(old, new).encode(), id=name)
+            for name, old, new in (
+                ("a cell less", "1.0700,162.0,", "1.0700,"),
+                ("a cell more", "1.0700,162.0,", "1.0700,,162.0,"),
+                ("a stray quote", "1.0700,162.0", '1.0700,"162.0'),
+                (
+                    "quotes that swallow a day",
+                    "162.1,36.5,N/A,\n2026-11-18,1.0700",
+                    '"162.1,36.5,N/A,\n2026-11-18"',
+                ),
+                ("a rate under no currency", "36.5,N/A,", "36.5,N/A,9"),
+            )
+        ],
     ],
 )
 def test_malformed_documents_are_refused(ecb: Ecb, day: str | bytes, history: str | bytes) -> None:
@@ -237,6 +251,19 @@ def test_malformed_documents_are_refused(ecb: Ecb, day: str | bytes, history: st
         ecb.extract()
 
     assert not [uri for uri in ecb.setup.landed_keys() if uri.endswith("manifest.json")]
+
+
+def test_documents_are_read_up_to_a_size(ecb: Ecb) -> None:
+    for day, history in (
+        (daily("2026-11-20", USD="1.1") + " " * 3000, HISTORY),
+        (daily("2026-11-20", USD="1.1"), HISTORY + "\n" * 100_000),  # 300 bytes in its ZIP
+    ):
+        ecb.publish(day, history)
+        ecb.setup = ecb.setup.with_source("fx", max_document_bytes=2000)
+        with pytest.raises(
+            SourceError, match=r"more than 2000 bytes, expected at most 2000 \(sources.fx.max_doc"
+        ):
+            ecb.extract()
 
 
 def test_bad_weather_passes(ecb: Ecb) -> None:

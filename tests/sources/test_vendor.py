@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -133,40 +135,108 @@ def test_another_content_under_the_same_name_is_taken(inbox: Inbox) -> None:
     assert [row["status"] for row in inbox.rows(inbox.extract(first))] == ["DELIVERED"]
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        pytest.param("", "does not end", id="nothing yet"),
-        pytest.param(HEADER[:30], "does not end", id="within the header"),
-        pytest.param(HEADER + line(1) + line(2)[:20], "does not end", id="within a row"),
-        pytest.param(HEADER + line(1) + line(2)[:-1], "does not end", id="before the last newline"),
-        pytest.param(HEADER + line(1) + "S2,O2,DHL\n", "3 cells of 10", id="after a cell"),
-        pytest.param(HEADER + line(1) + 'S2,O2,"DHL\n', "within quotes", id="within quotes"),
-        pytest.param(
-            HEADER + line(1) + 'S2,O2,"' + "DHL\n" * 50_000, "within quotes", id="within long quotes"
-        ),
-        pytest.param("\n", "is empty", id="a blank line"),
-    ],
-)
-def test_a_half_written_file_waits_with_a_note_until_it_is_whole(
-    inbox: Inbox, content: str, reason: str
-) -> None:
-    inbox.put("half.csv", content)
-    inbox.put("whole.csv", HEADER + line(3))
+def test_a_name_that_gets_back_an_earlier_content_is_taken_again(inbox: Inbox) -> None:
+    before, after = HEADER + line(1), HEADER + line(1, status="DELIVERED")
+    landed: list[Manifest] = []
+    for content in (before, after, before, before, after):
+        inbox.put("a.csv", content)
+        landed.append(inbox.extract(*landed[::-1]))
 
+    states = [[row["status"] for row in inbox.rows(manifest)] for manifest in landed]
+    assert states == [["CREATED"], ["DELIVERED"], ["CREATED"], [], ["DELIVERED"]]
+
+
+def test_what_was_taken_is_not_downloaded_again(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox.put("a.csv", HEADER + line(1))
+    inbox.put("copy.csv", HEADER + line(1))
     first = inbox.extract()
-    inbox.put("half.csv", HEADER + line(1) + line(2))
+    inbox.put("b.csv", HEADER + line(2))
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda uri: read.append(uri.removeprefix(inbox.uri)) or get(uri))
+
     second = inbox.extract(first)
 
-    assert [row["file"] for row in inbox.rows(first)] == ["whole.csv"]
-    assert len(first.notes) == 1
-    assert first.notes[0].startswith("vendor: half.csv was left for the next run:")
-    assert reason in first.notes[0]
-    assert [row["shipment_id"] for row in inbox.rows(second)] == ["S1", "S2"]
+    assert [name for name in read if name.endswith(".csv")] == ["/b.csv"]
+    assert second.notes == ("vendor: copy.csv was not taken: it has the content of a.csv",)
+
+
+@pytest.mark.parametrize(
+    ("end", "rows", "reasons"),
+    [
+        pytest.param(line(2)[:-1], 2, [], id="no line break at the end"),
+        pytest.param(line(2)[:-1] + "\r", 2, [], id="half of a line break at the end"),
+        pytest.param(line(2)[:20], 2, ["5 cells, expected 10"], id="cut within a row"),
+        pytest.param("S2,O2,DHL\n", 2, ["3 cells, expected 10"], id="cut after a cell"),
+        pytest.param('S2,O2,"DHL\n', 2, ["a quote that is never closed"], id="cut within quotes"),
+        pytest.param(
+            'S2,O2,"' + "DHL\n" * 3,
+            4,
+            ["a quote that is never closed", *["1 cells, expected 10"] * 2],
+            id="long",
+        ),
+        pytest.param("2 rows\n", 2, ["1 cells, expected 10"], id="a footer"),
+        pytest.param("\n\n", 1, [], id="blank lines"),
+    ],
+)
+def test_an_object_is_whole_once_it_is_listed(inbox: Inbox, end: str, rows: int, reasons: list[str]) -> None:
+    inbox.put("a.csv", HEADER + line(1) + end)
+
+    manifest = inbox.extract()
+
+    landed = inbox.rows(manifest)
+    assert (manifest.rows, len(landed), manifest.notes) == (rows, rows, ())
+    assert [row["_malformed"] for row in landed if "_malformed" in row] == reasons
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"\n \r\n", "it is empty"),
+        (b"\xef\xbb\xbf", "it is empty"),
+        ((HEADER + line(1)).encode("utf-16"), "it is UTF-16"),
+        ((HEADER + line(1)).encode("utf-16-be"), "NUL bytes"),
+        ((HEADER + line(1)).encode("utf-32"), "it is UTF-32"),
+        ((HEADER + line(1)).replace("\n", "\r").encode(), "end in CR alone"),
+        (gzip.compress((HEADER + line(1)).encode()), "compressed by gzip"),
+        (b"PK\x03\x04rest", "ZIP"),
+    ],
+)
+def test_what_is_no_csv_in_utf8_stays_in_the_inbox_and_says_why(
+    inbox: Inbox, body: bytes, reason: str
+) -> None:
+    inbox.put("other.csv", body)
+    inbox.put("other.csv.sha256", hashlib.sha256(body).hexdigest())
+    inbox.put("whole.csv", HEADER + line(3))
+
+    manifest = inbox.extract()
+
+    assert [row["file"] for row in inbox.rows(manifest)] == ["whole.csv"]
+    (note,) = manifest.notes
+    assert note.startswith("vendor: other.csv was left in the inbox: it")
+    assert reason in note
+
+
+def test_sizes_are_bounded(inbox: Inbox) -> None:
+    for name in ("a.csv", "b.csv", "c.csv"):
+        inbox.put(name, HEADER + line(ord(name[0])))
+    size = len(HEADER + line(97))
+    inbox.setup = inbox.setup.with_source("vendor", max_run_bytes=2 * size)
+    first = inbox.extract()
+    second = inbox.extract(first)
+    assert [row["file"] for row in inbox.rows(first)] == ["a.csv", "b.csv"]
+    assert "c.csv was left for the next run" in first.notes[0]
+    assert [row["file"] for row in inbox.rows(second)] == ["c.csv"]
+
+    inbox.setup = inbox.setup.with_source("vendor", max_file_bytes=size - 1)
+    assert inbox.extract(first, second).rows == 0
+    with pytest.raises(ContractViolation, match=f"a.csv: received {size} bytes, expected at most {size - 1}"):
+        inbox.extract()
 
 
 def test_a_sidecar_decides(inbox: Inbox) -> None:
-    whole = HEADER + line(1) + line(2)[:-1]  # no newline at the end, and still whole
+    whole = HEADER + line(1) + line(2)[:-1]
     inbox.put("a.csv", whole)
     inbox.put("a.csv.sha256", hashlib.sha256(whole.encode()).hexdigest().upper() + "  a.csv\n")
     inbox.put("b.csv", HEADER + line(3))
@@ -240,6 +310,34 @@ def test_more_columns_land_too(inbox: Inbox) -> None:
     assert "insured" in manifest.fields
 
 
+OURS = [
+    "file",
+    "line",
+    "_position",
+    "_malformed",
+    "_surplus",
+    "_run_id",
+    "_source",
+    "_landed_at",
+    "ingest_date",
+]
+
+
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+def test_columns_called_like_ours_replace_nothing(inbox: Inbox, spelt: Callable[[str], str]) -> None:
+    names = [spelt(name) for name in [*OURS, "source:file", "source:source:file"]]
+    more = [f"v{n}" for n in range(len(names))]
+    inbox.put("a.csv", ",".join([HEADER[:-1], *names]) + "\n" + ",".join([line(1)[:-1], *more]) + "\n")
+
+    manifest = inbox.extract()
+
+    (row,) = inbox.rows(manifest)
+    assert (row["_position"], row["file"], row["line"]) == ("a.csv:000000002", "a.csv", 2)
+    assert not {"_malformed", "_surplus", "_run_id", "_source", "_landed_at", "ingest_date"} & row.keys()
+    assert [row[f"source:{name}"] for name in names] == more
+    assert {f"source:{name}" for name in names} <= manifest.fields.keys()
+
+
 def test_missing_and_repeated_columns_of_all_files_are_one_error(inbox: Inbox) -> None:
     inbox.put("a.csv", HEADER.replace(",carrier", "") + line(1).replace(",DHL", ""))
     inbox.put("b.csv", (HEADER + line(2)).replace(",", ";"))
@@ -249,11 +347,52 @@ def test_missing_and_repeated_columns_of_all_files_are_one_error(inbox: Inbox) -
     with pytest.raises(ContractViolation) as refused:
         inbox.extract()
 
-    where = [violation.where for violation in refused.value.violations]
-    assert where.count("a.csv.carrier") == 1
-    assert sum(name.startswith("b.csv.") for name in where) == 10
-    assert where[-1] == "c.csv.cost"
+    assert [str(violation) for violation in refused.value.violations] == [
+        f"a.csv:1: received the header {HEADER[:-1].replace(',carrier', '')}, expected a column carrier in it",
+        f"b.csv:1: received the header {HEADER[:-1].replace(',', ';')}, expected columns "
+        f"{HEADER[:-1].replace(',', ', ')} in it, separated by commas",
+        "c.csv:1, column cost: received it twice, expected each column once",
+    ]
     assert not [uri for uri in inbox.setup.landed_keys() if "/vendor_shipments/" in uri]
+
+
+@pytest.mark.parametrize(
+    ("header", "received"),
+    [
+        (
+            HEADER[:-1].encode() + b",Gr\xf6\xdfe\n",
+            r"a header with the byte 0xf6 \(.*Gr\\xf6\\xdfe\), expected UTF-8",
+        ),
+        (b'"shipment_id,' + HEADER[12:].encode(), "a quote that is never closed"),
+        (b'"shipment_id"x,' + HEADER[12:].encode(), "text behind a closing quote"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_refused(inbox: Inbox, header: bytes, received: str) -> None:
+    inbox.put("a.csv", header + line(1).encode())
+
+    with pytest.raises(ContractViolation, match=f"a.csv:1: received .*{received}") as refused:
+        inbox.extract()
+    assert refused.value.message.encode()
+
+
+def test_quotes_in_the_wrong_place_swallow_no_row(inbox: Inbox) -> None:
+    swallowing = line(8, carrier='"DHL') + line(9, carrier='DHL"')
+    stray = line(3, carrier='"DHL') + line(4, carrier='D"HL') + line(5, carrier='"ACME" Corp')
+    inbox.put("a.csv", HEADER + line(1) + stray + line(6) + swallowing + line(10, carrier='"two\nlines"'))
+
+    rows = inbox.rows(inbox.extract())
+
+    assert [(row["line"], row["shipment_id"], row.get("_malformed")) for row in rows] == [
+        (2, "S1", None),
+        (3, "S3", "text behind a closing quote"),
+        (4, "S4", "a quote in a cell without quotes"),
+        (5, "S5", "text behind a closing quote"),
+        (6, "S6", None),
+        (7, "S8", "quotes around lines that read as rows by themselves"),
+        (8, "S9", "quotes around lines that read as rows by themselves"),
+        (9, "S10", None),
+    ]
+    assert [row["carrier"] for row in rows[1:4]] == ['"DHL', 'D"HL', '"ACME" Corp']
 
 
 def test_a_cell_beyond_all_measure_lands_for_the_contract_to_judge(inbox: Inbox) -> None:

@@ -35,6 +35,7 @@ from lakehouse.contracts.model import (
     sha256,
 )
 from lakehouse.errors import ContractError, Violation
+from lakehouse.names import OWN, landed_name
 
 PACKAGE = "schema_definitions"
 VOCABULARIES = "vocabularies.yaml"
@@ -491,6 +492,10 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
             derived_from=_derived_from(node, layer),
             derivation=node.text_or_none("transformLogic"),
         )
+        field = column.source_field
+        if field is not None and field.lower() in OWN:
+            # A source's field of that name is landed under another one, so that it never takes the place of ours.
+            node.fault("sourceField", repr(field), f"{landed_name(field)!r}, as it is landed")
         if layer != "bronze" and custom.values:
             node.fault("customProperties", ", ".join(custom.values), "source properties in Bronze only")
         columns.append(column)

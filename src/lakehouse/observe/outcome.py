@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from lakehouse import store
-from lakehouse.errors import ErrorClass
+from lakehouse.errors import ErrorClass, writable
 from lakehouse.masks import without_registered, without_secrets
 from lakehouse.settings import Settings
 
@@ -122,7 +122,7 @@ def outcome_uri(settings: Settings, run_id: str, job: str) -> str:
 def write(settings: Settings, outcome: Outcome) -> str:
     """Write an outcome; returns where. No note of it holds a secret, whoever made it."""
     uri = outcome_uri(settings, outcome.run_id, outcome.job)
-    told = outcome.model_copy(update={"notes": list(map(without_secrets, outcome.notes))})
+    told = outcome.model_copy(update={"notes": [without_secrets(writable(note)) for note in outcome.notes]})
     store.put(uri, without_registered(told.model_dump_json(indent=1)).encode())
     return uri
 

@@ -36,6 +36,8 @@ _MALFORMED_WHY = "__raw__malformed"
 # What our own sources say of a record, which quotes nothing of it; older landings say the surplus cells behind it.
 _OWN_WORDS = (
     "(received nothing|bytes that are not UTF-8|[0-9]+ cells, expected [0-9]+|"
+    "a quote (in a cell without quotes|that is never closed)|text behind a closing quote|"
+    "a carriage return outside of quotes|quotes around lines that read as rows by themselves|"
     "the value (is|has|escapes) [A-Za-z0-9 ()-]+)"
 )
 _OLD_SURPLUS = "; surplus: "

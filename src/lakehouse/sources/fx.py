@@ -7,9 +7,9 @@ holiday, which costs one download).
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from lakehouse.errors import SourceError
 from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
+from lakehouse.sources.csv_text import Record, records
 from lakehouse.sources.fields import source_fields
 from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, window_end
@@ -28,7 +29,7 @@ from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, 
 SOURCE, TABLE = "fx", "fx_rates"
 _TIMEOUT = (10.0, 60.0)
 _ZIP = b"PK"
-_LARGEST_HISTORY = 256 * 1024 * 1024
+_CHUNK = 1 << 16
 
 Row = dict[str, Any]
 
@@ -53,7 +54,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     if needs_history(watermark, daily):
         body = _get(settings, settings.sources.fx.history_url)
         writer.write_original(f"eurofxref-hist.{'zip' if body.startswith(_ZIP) else 'csv'}", body)
-        history = list(parse_history(body))
+        history = list(parse_history(body, settings.sources.fx.max_document_bytes))
         known = {_quote(row) for row in history}
         rows = [*history, *(row for row in daily if _quote(row) not in known)]
         notes.append("fx: the history was read")
@@ -79,7 +80,7 @@ def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) 
     writer.write_original(f"eurofxref-hist.{'zip' if body.startswith(_ZIP) else 'csv'}", body)
     writer.write_rows(
         row
-        for row in parse_history(body)
+        for row in parse_history(body, settings.sources.fx.max_document_bytes)
         if (day := _day(row["as_of_date"])) is not None and since.date() <= day < until.date()
     )
     manifest = writer.commit(
@@ -120,16 +121,25 @@ def parse_daily(body: bytes) -> Iterator[Row]:
         yield from _row("daily", number, day, quote["currency"], quote.get("rate"))
 
 
-def parse_history(body: bytes) -> Iterator[Row]:
-    """Quotes of eurofxref-hist.csv, plain or zipped: a line a day, a column a currency."""
-    reader = csv.reader(io.StringIO(_unzipped(body), newline=""))
-    header = [name.strip() for name in next(reader, [])]
-    if not header or header[0] != "Date":
+def parse_history(body: bytes, limit: int) -> Iterator[Row]:
+    """Quotes of eurofxref-hist.csv, plain or zipped, of at most ``limit`` bytes: a line a day, a column a currency.
+
+    Raises SourceError where a line is none, so that no rate is read under another currency.
+    """
+    lines = records(_unzipped(body, limit))
+    header = [name.strip() for name in next(lines, Record(1, [])).cells]
+    if header[:1] != ["Date"]:
         raise _malformed("eurofxref-hist.csv", f"the header {','.join(header)[:80]!r}", "Date,USD,JPY,…")
-    for number, cells in enumerate(reader, start=2):
-        for ccy, rate in zip(header[1:], cells[1:], strict=False):
+    for line in lines:
+        if line.fault or len(line.cells) != len(header):
+            received = f"line {line.line} with {line.fault or f'{len(line.cells)} cells'}"
+            raise _malformed("eurofxref-hist.csv", received, f"{len(header)} cells, as in the header")
+        for ccy, rate in zip(header[1:], line.cells[1:], strict=True):
             if ccy:
-                yield from _row("history", number, cells[0].strip(), ccy, rate)
+                yield from _row("history", line.line, line.cells[0].strip(), ccy, rate)
+            elif rate.strip():
+                received = f"line {line.line} with {rate.strip()[:20]!r} under no currency"
+                raise _malformed("eurofxref-hist.csv", received, "nothing there")
 
 
 def _row(publication: str, number: int, as_of_date: str, ccy: str, rate: str | None) -> Iterator[Row]:
@@ -168,14 +178,26 @@ def _day(text: str) -> date | None:
 def _get(settings: Settings, url: str) -> bytes:
     def once() -> bytes:
         try:
-            response = requests.get(url, timeout=_TIMEOUT)
+            with requests.get(url, timeout=_TIMEOUT, stream=True) as response:
+                if response.status_code != 200:
+                    words = f"{response.reason}, {url}"
+                    raise http_failure("ECB", response.status_code, words, response.headers)
+                return _bounded(url, response.iter_content(_CHUNK), settings.sources.fx.max_document_bytes)
         except requests.RequestException as error:
             raise ComeBackLater(f"ECB: received no answer from {url} ({type(error).__name__})") from error
-        if response.status_code != 200:
-            raise http_failure("ECB", response.status_code, f"{response.reason}, {url}", response.headers)
-        return response.content
 
     return patiently(once, settings.sources.retry)
+
+
+def _bounded(name: str, chunks: Iterable[bytes], limit: int) -> bytes:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            raise _malformed(
+                name, f"more than {limit} bytes", f"at most {limit} (sources.fx.max_document_bytes)"
+            )
+    return bytes(body)
 
 
 class _PlainXml(ElementTree.TreeBuilder):
@@ -185,7 +207,7 @@ class _PlainXml(ElementTree.TreeBuilder):
         raise _malformed("eurofxref-daily.xml", f"a document type ({name})", "XML without one")
 
 
-def _unzipped(body: bytes) -> str:
+def _unzipped(body: bytes, limit: int) -> str:
     name = "eurofxref-hist.csv"
     try:
         if body.startswith(_ZIP):
@@ -193,13 +215,20 @@ def _unzipped(body: bytes) -> str:
                 member = next(
                     (item for item in archive.infolist() if item.filename.lower().endswith(".csv")), None
                 )
-                if member is None or member.file_size > _LARGEST_HISTORY:
-                    raise _malformed(
-                        "eurofxref-hist.zip", "a ZIP without a CSV of plausible size", "eurofxref-hist.csv"
-                    )
-                body = archive.read(member)
+                if member is None:
+                    raise _malformed("eurofxref-hist.zip", "a ZIP without a CSV", "eurofxref-hist.csv")
+                with archive.open(member) as packed:
+                    # What a ZIP says of its members' sizes is its maker's word: the bytes are counted.
+                    body = _bounded(member.filename, iter(lambda: packed.read(_CHUNK), b""), limit)
         return body.decode("utf-8-sig")
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeError,
+    ) as error:
         raise _malformed(name, f"bytes that cannot be read ({error})", "a ZIP or CSV") from None
 
 
