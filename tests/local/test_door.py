@@ -38,6 +38,7 @@ PAGES = {
     "localhost is another site than 127.0.0.1": {"Host": "HOST", "Origin": "http://localhost:4566"},
     "https is another site": {"Host": "HOST", "Origin": "https://HOST"},
     "an origin that begins alike": {"Host": "HOST", "Origin": "http://HOST.evil.example"},
+    "an audit of somebody's": {"Host": "HOST", "Referer": "https://audit.example.org.evil.example/hadoop/1/"},
     "a referrer that begins alike": {"Host": "HOST", "Referer": "http://HOST.evil.example/"},
     "a preflight": {"Host": "HOST", "Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"},
     "rebinding": {"Host": f"evil.example:{PORT}"},
@@ -58,6 +59,10 @@ PAGES = {
 PROGRAMS: dict[str, dict[str, str]] = {
     "a client": {"Host": OWN},
     "by name": {"Host": f"LocalHost:{PORT}"},
+    "Spark, which audits itself": {
+        "Host": OWN,
+        "Referer": "https://audit.example.org/hadoop/1/op_get_file_status/0b7d-00000001/?op=op_get_file_status",
+    },
     "an address that somebody typed": {"Host": OWN, "Sec-Fetch-Site": "none"},
     "a page of the server's own": {
         "Host": OWN,
