@@ -21,6 +21,11 @@ NAME = f"{DATABASE}.{SCHEMA}.{TABLE}"
 LOADED_AT = "LOADED_AT"
 
 TIMESTAMP, NUMBER, TEXT = "TIMESTAMP_NTZ(6)", "NUMBER(18,2)", "VARCHAR"
+# Snowflake's own precision, of which loads make use. Here it holds the years 1678 to 2261.
+NANOS = "TIMESTAMP_NTZ(9)"
+_NANOS_RANGE = "TIMESTAMP '1678-01-01' AND TIMESTAMP '2261-12-31 23:59:59.999999'"
+# What a load's stamp has beyond its microseconds.
+_FINER = 789
 COLUMNS = {
     "ORDER_ID": TEXT,
     "EVENT_TS": TIMESTAMP,
@@ -30,7 +35,7 @@ COLUMNS = {
     "CURRENCY": TEXT,
     "SHIPPED_AT": TIMESTAMP,
     "DELIVERED_AT": TIMESTAMP,
-    LOADED_AT: TIMESTAMP,
+    LOADED_AT: NANOS,
 }
 
 # Four-digit years, at most microseconds, UTC: Snowflake would drop the zone of any other time and keep the wall clock.
@@ -142,13 +147,17 @@ class Orders:
                 f"WHERE database_name = '{DATABASE}' AND schema_name = '{SCHEMA}' AND table_name = '{TABLE}' "
                 "ORDER BY column_index"
             ).fetchall()
-        terms = {"TIMESTAMP": TIMESTAMP, "DECIMAL(18,2)": NUMBER}
+        terms = {"TIMESTAMP": TIMESTAMP, "TIMESTAMP_NS": NANOS, "DECIMAL(18,2)": NUMBER}
         return {str(name): terms.get(str(kind), TEXT) for name, kind in rows}
 
     def _create(self, columns: dict[str, str]) -> None:
         # By fakesnow itself, which notes the Snowflake types beside DuckDB's.
         definition = ", ".join(f"{_quoted(name)} {kind}" for name, kind in columns.items())
         self._connection.cursor().execute(f"CREATE OR REPLACE TABLE {NAME} ({definition})")
+        with self._cursor() as cursor:
+            for name in (name for name, kind in columns.items() if kind == NANOS):
+                # fakesnow cuts every time to microseconds.
+                cursor.execute(f"ALTER TABLE {NAME} ALTER COLUMN {_quoted(name)} TYPE TIMESTAMP_NS")
 
     def _rebuild(self) -> None:
         """Make the table from all files. It lacks the columns that the latest file was allowed to lack."""
@@ -158,6 +167,8 @@ class Orders:
             columns |= {name: TEXT for name in file.columns if name not in COLUMNS}
         for file in files:
             columns |= dict.fromkeys(self._unfit(file, columns), TEXT)
+        if any(self._is_beyond_nanos(file) for file in files):
+            columns[LOADED_AT] = TIMESTAMP
         self._create(columns)
         for file in files:
             self._insert(file, columns)
@@ -172,7 +183,18 @@ class Orders:
             for name in self._unfit(file, columns):
                 cursor.execute(f"ALTER TABLE {NAME} ALTER COLUMN {_quoted(name)} TYPE {TEXT}")
                 columns[name] = TEXT
+            if columns[LOADED_AT] == NANOS and self._is_beyond_nanos(file):
+                cut = f"make_timestamp(epoch_ns({LOADED_AT}) // 1000)"  # a cast rounds
+                cursor.execute(f"ALTER TABLE {NAME} ALTER COLUMN {LOADED_AT} TYPE TIMESTAMP USING {cut}")
+                columns[LOADED_AT] = TIMESTAMP
         self._insert(file, columns)
+
+    def _is_beyond_nanos(self, file: LoadedFile) -> bool:
+        if LOADED_AT not in file.columns:
+            return False
+        query = f"SELECT bool_or({_fitting(LOADED_AT)} NOT BETWEEN {_NANOS_RANGE}) FROM {self._source(file)}"
+        with self._cursor() as cursor:
+            return (cursor.execute(query).fetchone() or (False,))[0] is True
 
     def _unfit(self, file: LoadedFile, columns: dict[str, str]) -> list[str]:
         """Typed columns that cannot hold every cell of the file.
@@ -194,8 +216,11 @@ class Orders:
         values = []
         for name, kind in columns.items():
             if name == LOADED_AT:
-                given = f"CASE WHEN {_cell(name)} IS NULL THEN TIMESTAMP '{file.loaded_at}' ELSE {_fitting(name)} END"
-                values.append(given if name in file.columns else f"TIMESTAMP '{file.loaded_at}'")
+                stamp = f"TIMESTAMP '{file.loaded_at}'"
+                if kind == NANOS:
+                    stamp = f"make_timestamp_ns(epoch_ns({stamp}) + {_FINER})"
+                given = f"CASE WHEN {_cell(name)} IS NULL THEN {stamp} ELSE {_fitting(name)} END"
+                values.append(given if name in file.columns else stamp)
             elif name not in file.columns:
                 values.append("NULL")
             else:

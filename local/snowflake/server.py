@@ -3,8 +3,8 @@
     python -m local.snowflake.server --state .local --port 4574
 
 What fakesnow leaves out and a client has to see: wrong credentials are refused as Snowflake refuses them; a statement
-that fakesnow cannot run is an SQL error instead of an HTTP 500, which the connector repeats for minutes; and a
-timestamp that is NULL arrives as NULL, not as 1970.
+that fakesnow cannot run is an SQL error instead of an HTTP 500, which the connector repeats for minutes; and results
+come in chunks of types of their own (``results``).
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import uvicorn
 from fakesnow.instance import FakeSnow
 from fakesnow.transforms import stage
@@ -36,13 +34,13 @@ from local import door
 from local.saas import credentials
 from local.saas.web import Control
 from local.snowflake.orders import LoadedFile, Orders
+from local.snowflake.results import Chunks, send_times_as_snowflake_does, take_any_name
 
 if TYPE_CHECKING:
     from local.supervisor import ServiceSpec
 
 # fakesnow has a function of the module's name.
 fakesnow_server: Any = importlib.import_module("fakesnow.server")
-fakesnow_arrow: Any = importlib.import_module("fakesnow.arrow")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -51,30 +49,15 @@ INCORRECT_LOGIN = "390100"
 INTERNAL_ERROR = "000603"
 
 
-def null_timestamps_stay_null() -> None:
-    """Give fakesnow's form of timestamps, a struct of seconds and nanoseconds, its validity."""
-    if hasattr(fakesnow_arrow.timestamp_to_sf_struct, "keeps_nulls"):
-        return
-    convert = fakesnow_arrow.timestamp_to_sf_struct
-
-    def converted(timestamps: Any) -> Any:
-        if isinstance(timestamps, pa.ChunkedArray):
-            timestamps = timestamps.combine_chunks()
-        struct = convert(timestamps.fill_null(0))
-        children = [struct.field(number) for number in range(struct.type.num_fields)]
-        return pa.StructArray.from_arrays(children, fields=list(struct.type), mask=pc.is_null(timestamps))
-
-    converted.keeps_nulls = True  # type: ignore[attr-defined]
-    fakesnow_arrow.timestamp_to_sf_struct = converted
-
-
 def application(state: Path) -> Starlette:
     """The server's routes over the databases in <state>/snowflake."""
     folder = state / "snowflake"
     databases, stages = folder / "databases", folder / "stages"
     for path in (databases, stages):
         path.mkdir(parents=True, exist_ok=True)
-    null_timestamps_stay_null()
+    send_times_as_snowflake_does()
+    take_any_name()
+    chunks = Chunks()
     snow = FakeSnow(db_path=databases)
     fakesnow_server.shared_fs = snow
     stage.LOCAL_BUCKET_PATH = str(stages)
@@ -94,10 +77,24 @@ def application(state: Path) -> Starlette:
 
     async def query(request: Request) -> Response:
         answer: Response = await fakesnow_server.query_request(request)
-        if answer.status_code != 500:
-            return answer
-        message = json.loads(bytes(answer.body))["message"]
-        return _refused(INTERNAL_ERROR, f"SQL execution internal error: {message}", state="XX000")
+        body = json.loads(bytes(answer.body))
+        if answer.status_code == 500:
+            message = body["message"]
+            return _refused(INTERNAL_ERROR, f"SQL execution internal error: {message}", state="XX000")
+        if answer.status_code == 200 and body["success"]:
+            await run_in_threadpool(
+                chunks.divide, body["data"], str(request.url_for("chunk", name="")).rstrip("/")
+            )
+            return JSONResponse(body)
+        return answer
+
+    async def chunk(request: Request) -> Response:
+        body = chunks.get(request.path_params["name"])
+        return (
+            Response(status_code=404)
+            if body is None
+            else Response(body, media_type="application/octet-stream")
+        )
 
     def faulty(handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
@@ -150,6 +147,7 @@ def application(state: Path) -> Starlette:
     replaced = {LOGIN: login, QUERY: query}
     routes: list[Any] = [Route(path, faulty(handler), methods=["POST"]) for path, handler in replaced.items()]
     routes += [route for route in fakesnow_server.routes if route.path not in replaced]
+    routes.append(Route("/_chunks/{name:path}", chunk, methods=["GET"], name="chunk"))
     routes.append(Route("/_admin/{action}", admin, methods=["GET", "POST", "PUT", "DELETE"]))
     return Starlette(routes=routes, middleware=[Middleware(door.Asgi)])
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import re
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +29,47 @@ from lakehouse.names import landed_name
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 
-POSITION = "_position"
+# Fields of a landed row that are ours: where it stood, why it is no good record, its cells beyond the named ones.
+POSITION, MALFORMED_FIELD, SURPLUS_FIELD = "_position", "_malformed", "_surplus"
 Kind = Literal["window", "replay", "backfill"]
 _ROWS_PER_PART = 250_000
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]")
+# Of a part's end, read at once: more than a footer of some hundred columns.
+_FOOTER_BYTES = 65_536
+
+
+def field_name(name: str, own: Collection[str] = ()) -> str:
+    """What a landing calls a field of the source: its name, with one more underscore where it would meet ours.
+
+    Ours are the three above and ``own``, what one source's landing adds to its rows (a vendor's ``file``). Case does
+    not tell names apart, for Spark takes ``_POSITION`` for ``_position``. As ``_position`` becomes ``__position`` and
+    that ``___position``, no two names become one.
+    """
+    folded = name.casefold()
+    meets = any(
+        folded.endswith(ours) and not folded.removesuffix(ours).strip("_")
+        for ours in (POSITION, MALFORMED_FIELD, SURPLUS_FIELD, *own)
+    )
+    return f"_{name}" if meets else name
+
+
+def column_names(names: Sequence[str]) -> list[str]:
+    """What a landing calls the columns of a table: ``field_name`` of each, and no two that differ in case alone.
+
+    Spark would take those for one column. Names in capitals, as a database gives them to names without quotes, stay;
+    of the others, the later ones get a number.
+    """
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(names, key=lambda name: name != name.upper()):
+        first = field_name(name)
+        landed, number = first, 1
+        while landed.casefold() in taken:
+            number += 1
+            landed = f"{first}_{number}"
+        taken.add(landed.casefold())
+        found[name] = landed
+    return [found[name] for name in names]
 
 
 class LandedFile(BaseModel):
@@ -87,6 +125,15 @@ def read_manifest(settings: Settings, source: str, table: str, run_id: str) -> M
     """The manifest of a run, or None where the run has not landed (completely)."""
     body = store.get(f"{landing_uri(settings, source, table, run_id)}/manifest.json")
     return None if body is None else Manifest.model_validate_json(body)
+
+
+def parquet_schema(uri: str) -> pa.Schema:
+    """Columns and types of a Parquet part, from its footer."""
+    end = store.get_end(uri, _FOOTER_BYTES)
+    length = int.from_bytes(end[-8:-4], "little") + 8
+    if length > len(end):
+        end = store.get_end(uri, length)
+    return pq.read_schema(io.BytesIO(end))
 
 
 class LandingWriter:

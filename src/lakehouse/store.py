@@ -62,6 +62,12 @@ def get(uri: str) -> bytes | None:
         raise
 
 
+def get_end(uri: str, size: int) -> bytes:
+    """The last ``size`` bytes of an object that is there; all of a smaller one."""
+    bucket, key = split(uri)
+    return client().get_object(Bucket=bucket, Key=key, Range=f"bytes=-{size}")["Body"].read()
+
+
 def put(uri: str, body: bytes, *, content_type: str = "application/json") -> None:
     """Write, replacing what is there."""
     bucket, key = split(uri)

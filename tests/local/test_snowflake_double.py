@@ -179,7 +179,7 @@ def test_a_later_file_that_does_not_fit_widens_the_table(double: Double, tmp_pat
 def test_a_load_time_that_is_none_becomes_null(double: Double, tmp_path: Path) -> None:
     double.load(tmp_path, "f1", [an_order(1, LOADED_AT="tomorrow")])
     assert double.query(f"SELECT LOADED_AT FROM {ORDERS}") == [(None,)]
-    assert types(double)["LOADED_AT"].startswith("TIMESTAMP_NTZ")
+    assert types(double)["LOADED_AT"].startswith("TIMESTAMP")
 
 
 def test_years_from_1_to_9999_arrive_through_arrow(double: Double, tmp_path: Path) -> None:
@@ -205,6 +205,40 @@ def test_the_same_file_adds_nothing_and_copies_in_a_file_stay(double: Double, tm
     assert double.load(tmp_path, "f1", [an_order(1), an_order(1)])["rows"] == 2
     assert double.load(tmp_path, "f1", [an_order(1), an_order(1)]) == {"rows": 0, "already_loaded": True}
     assert double.query(f"SELECT COUNT(*) FROM {ORDERS}") == [(2,)]
+
+
+def test_a_load_is_stamped_with_nanoseconds(double: Double, tmp_path: Path) -> None:
+    double.load(tmp_path, "f1", [an_order(1, LOADED_AT="")])
+    bound = "LOADED_AT > '2026-11-20 05:00:00.000000'::TIMESTAMP_NTZ(6)"
+    query = f"SELECT LOADED_AT FROM {ORDERS} WHERE {bound}"
+    with double.connect() as connection, connection.cursor() as cursor:
+        table = cursor.execute(query).fetch_arrow_all()
+    assert table.column("LOADED_AT").cast("int64").to_pylist()[0] % 1000 == 789
+    double.load(tmp_path, "f2", [an_order(2, LOADED_AT="9999-12-31 23:59:59.999999")])
+    found = double.query(f"SELECT LOADED_AT FROM {ORDERS} ORDER BY ORDER_ID")
+    assert found == [(at("2026-11-20 05:00:00"),), (at("9999-12-31 23:59:59.999999"),)]
+
+
+def test_a_result_comes_in_chunks_each_in_the_narrowest_integers(double: Double, tmp_path: Path) -> None:
+    double.load(tmp_path, "f1", [an_order(n, AMOUNT=f"{n}.01") for n in range(40_000)])
+    with double.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT ORDER_ID, TRY_TO_NUMBER(REPLACE(ORDER_ID, 'ORD-', '')) AS N, AMOUNT FROM {ORDERS} ORDER BY N"
+        )
+        batches = list(cursor.fetch_arrow_batches(force_microsecond_precision=True))
+        assert cursor.rowcount == 40_000
+    assert [batch.schema.field("N").type for batch in batches] == [
+        pa.int8(),
+        pa.int16(),
+        pa.int16(),
+        pa.int32(),
+    ]
+    rows = pa.concat_tables(batches, promote_options="permissive")
+    assert rows.column("N").to_pylist() == list(range(40_000))
+    assert rows.column("AMOUNT").cast(pa.decimal128(18, 2)).to_pylist()[-1] == Decimal("39999.01")
+    assert double.query(f"SELECT COUNT(*), MIN(AMOUNT) FROM {ORDERS} WHERE AMOUNT > 150") == [
+        (39_850, Decimal("150.01"))
+    ]
 
 
 def test_an_extra_column_appears(double: Double, tmp_path: Path) -> None:

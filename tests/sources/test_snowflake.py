@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import pytest
 import snowflake.connector
 import uvicorn
 from snowflake.connector import errors as sf
+from snowflake.connector.constants import FIELD_NAME_TO_ID
+from snowflake.connector.cursor import ResultMetadata, SnowflakeCursor
+from snowflake.connector.vendored import requests
 
 from lakehouse import store as objects
 from lakehouse.errors import (
@@ -103,8 +107,24 @@ class Double:
         )
         return manifest
 
+    def days(self, loaded_until: datetime) -> dict[date, source.DayTotal]:
+        return source.days(
+            self.setup.settings, NOW.date() - timedelta(days=9), NOW.date() + timedelta(days=1), loaded_until
+        )
+
+    def as_nanoseconds(self, column: str) -> None:
+        """fakesnow's times are microseconds: what Snowflake makes of TIMESTAMP_NTZ is DuckDB's to be told."""
+        fakesnow_server = importlib.import_module("fakesnow.server")
+        fakesnow_server.shared_fs.duck_conn.cursor().execute(
+            f"ALTER TABLE SALES.PUBLIC.ORDERS ALTER COLUMN {column} TYPE TIMESTAMP_NS"
+        )
+
     def ids(self, manifest: Manifest) -> set[str]:
         return {row["ORDER_ID"] for row in self.setup.rows(manifest)}
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 @pytest.fixture
@@ -178,8 +198,66 @@ def test_rows_loaded_while_it_reads_belong_to_the_next_window(
     assert manifest.window_to == NOW - timedelta(minutes=5)
 
 
+STAMP = NOW.replace(tzinfo=None) - timedelta(days=1)
+
+
+def test_a_load_stamped_with_nanoseconds_is_read_on_its_day(double: Double) -> None:
+    """Every row of a load has one stamp: the newest would otherwise exclude itself, and the load with it."""
+    double.insert(*[{"ORDER_ID": f"o{n}", "LOADED_AT": f"{STAMP}.123456789"} for n in range(5)])
+
+    first = double.extract()
+
+    assert first.rows == 5
+    assert first.window_to == NOW - timedelta(days=1) + timedelta(microseconds=123_456)
+
+    later = f"{STAMP + timedelta(hours=3)}.987654999"
+    double.insert(*[{"ORDER_ID": f"p{n}", "LOADED_AT": later} for n in range(7)])
+    # Of the microsecond that was the newest, some rows come later than the run that read it.
+    double.insert({"ORDER_ID": "same", "LOADED_AT": f"{STAMP}.123456999"})
+    double.setup = double.setup.with_source("snowflake", overlap_minutes=0)
+    second = double.extract(since=first.window_to)
+
+    assert double.ids(second) == {*[f"o{n}" for n in range(5)], *[f"p{n}" for n in range(7)], "same"}
+    (day,) = double.days(first.window_to or NOW).values()
+    assert day.rows == 6
+    (day,) = double.days(second.window_to or NOW).values()
+    assert day.rows == 13
+
+
+def test_events_within_a_microsecond_are_one_for_us(double: Double) -> None:
+    double.sql(
+        "ALTER TABLE ORDERS DROP COLUMN EVENT_TS", "ALTER TABLE ORDERS ADD COLUMN EVENT_TS TIMESTAMP_NTZ"
+    )
+    double.as_nanoseconds("EVENT_TS")
+    stamps = (
+        "2026-11-19 23:59:59.999999100",
+        "2026-11-19 23:59:59.999999400",
+        "2026-11-20 00:00:00.000000001",
+    )
+    double.insert(*[{"ORDER_ID": "a", "EVENT_TS": stamp, "LOADED_AT": at(5)} for stamp in stamps])
+
+    days = double.days(NOW)
+    (manifest,) = source.backfill(
+        double.setup.settings, a_run(), NOW.replace(hour=0) - timedelta(days=1), NOW.replace(hour=0)
+    )
+
+    assert {str(day): total.rows for day, total in days.items()} == {"2026-11-19": 1, "2026-11-20": 1}
+    assert {row["EVENT_TS"].isoformat() for row in double.setup.rows(manifest)} == {
+        "2026-11-19T23:59:59.999999"
+    }
+
+
+def test_a_load_time_at_the_end_of_time_is_read(double: Double) -> None:
+    double.sql(
+        "ALTER TABLE ORDERS DROP COLUMN LOADED_AT", "ALTER TABLE ORDERS ADD COLUMN LOADED_AT TIMESTAMP_NTZ"
+    )
+    double.insert({"ORDER_ID": "last", "LOADED_AT": "9999-12-31 23:59:59.999999"})
+
+    assert double.ids(double.extract()) == {"last"}
+
+
 def test_a_load_time_in_the_future_is_not_followed(double: Double) -> None:
-    double.insert({"ORDER_ID": "future", "LOADED_AT": "9999-12-31 23:59:59.999999"})
+    double.insert({"ORDER_ID": "future", "LOADED_AT": "2261-12-31 23:59:59.999999"})
 
     first = double.extract()
     second = double.extract(since=first.window_to)
@@ -215,11 +293,95 @@ def test_more_columns_land_and_missing_ones_show(double: Double) -> None:
     assert manifest.rows == 1
 
 
-def test_without_load_time_there_is_no_window(double: Double) -> None:
+@pytest.mark.parametrize("kind", [None, "VARCHAR", "DATE", "NUMBER(38,0)"])
+def test_without_load_time_there_is_no_window(double: Double, kind: str | None) -> None:
     double.sql("ALTER TABLE ORDERS DROP COLUMN LOADED_AT")
+    if kind:
+        double.sql(f"ALTER TABLE ORDERS ADD COLUMN LOADED_AT {kind}")
 
     with pytest.raises(ContractViolation, match="LOADED_AT"):
         double.extract()
+
+
+def test_columns_of_any_name_land_and_are_noted_where_theirs_is_ours(double: Double) -> None:
+    names = ("DISCOUNT %", "%(since)s", "_POSITION", "_malformed", "lower", "a.b", "it's", 'say "x"', " ")
+    double.insert({"ORDER_ID": "a", "LOADED_AT": at(5)})
+    double.sql(*[f"ALTER TABLE ORDERS ADD COLUMN {quoted(name)} VARCHAR DEFAULT 'x'" for name in names])
+
+    manifest = double.extract()
+
+    landed = {**{name: name for name in names}, "_POSITION": "__POSITION", "_malformed": "__malformed"}
+    assert set(manifest.fields) == {*COLUMNS, *landed.values()}
+    (row,) = double.setup.rows(manifest)
+    assert {row[name] for name in landed.values()} == {"x"}
+    assert row["_position"] == "00000:000000001"
+    assert manifest.notes == (
+        'snowflake: the column "_POSITION" is landed as "__POSITION"',
+        'snowflake: the column "_malformed" is landed as "__malformed"',
+    )
+
+
+def test_each_column_has_one_type_in_every_part(
+    double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snowflake sends each chunk in the narrowest integers that hold it: the description's type is what lands."""
+    rows = 3_000
+    texts = {
+        "ORDER_ID": [f"o{n}" for n in range(rows)],
+        "EVENT_TS": ["2026-01-01 00:00:00"] * rows,
+        "AMOUNT": [f"{n * n}.10" for n in range(rows)],
+        "N": [str(n * n * n) for n in range(rows)],
+    }
+    pq.write_table(pa.table(texts), tmp_path / "orders.parquet")
+    double.admin.load(
+        tmp_path / "orders.parquet",
+        sha256="2" * 64,
+        name="o.csv",
+        rows=rows,
+        columns=list(texts),
+        loaded_at=at(5),
+    )
+    double.sql("ALTER TABLE ORDERS ALTER COLUMN N TYPE NUMBER(38,0)")
+    monkeypatch.setattr(source, "_ROWS_PER_PART", 1)
+
+    manifest = double.extract()
+
+    parts = [
+        pq.read_schema(io.BytesIO(objects.get(uri) or b""))
+        for uri in manifest.uris(double.setup.settings, "parquet")
+    ]
+    assert len(parts) == 3
+    assert all(part == parts[0] for part in parts)
+    assert (parts[0].field("N").type, parts[0].field("AMOUNT").type) == (
+        pa.decimal128(38, 0),
+        pa.decimal128(38, 2),
+    )
+    found = {row["ORDER_ID"]: (row["N"], row["AMOUNT"]) for row in double.setup.rows(manifest)}
+    assert found == {f"o{n}": (Decimal(n**3), Decimal(f"{n * n}.10")) for n in range(rows)}
+
+
+def test_what_has_no_plain_type_lands_as_text() -> None:
+    def text(kind: str, values: pa.Array) -> list[Any]:
+        column = ResultMetadata("C", FIELD_NAME_TO_ID[kind], None, None, None, None, True)
+        return list(source.as_described(pa.chunked_array([values]), column).to_pylist())
+
+    assert text("TIME", pa.array([1, None], pa.time64("us"))) == ["00:00:00.000001", None]
+    assert text("TIME", pa.array([1], pa.time64("ns"))) == ["00:00:00.000000001"]
+    assert text("BINARY", pa.array([b"\xff\x00"])) == ["FF00"]
+    assert text("VARIANT", pa.array(['{"a": 1}'])) == ['{"a": 1}']
+    assert text("OBJECT", pa.array([{"a": Decimal("1.5"), "b": [None]}])) == ['{"a": "1.5", "b": [null]}']
+    assert text("FIXED", pa.array([], pa.int8())) == []
+    with pytest.raises(SourceError, match="C: received double, expected FIXED"):
+        text("FIXED", pa.array([float("nan")]))
+
+
+def test_a_result_that_lacks_rows_is_asked_for_again(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    double.insert({"ORDER_ID": "a", "LOADED_AT": at(5)}, {"ORDER_ID": "b", "LOADED_AT": at(5)})
+    monkeypatch.setattr(SnowflakeCursor, "fetch_arrow_batches", lambda *_, **__: iter(()))
+
+    with pytest.raises(SourceUnavailable, match="0 rows of 2"):
+        double.extract()
+    assert not double.setup.landed_keys()
 
 
 def test_large_results_land_in_parts(double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +467,17 @@ def test_weather_that_stays_bad_is_transient(double: Double) -> None:
     double.admin.fault(match="query-request", status=503, times=0)
 
     with pytest.raises(SourceUnavailable):
+        double.extract()
+
+
+def test_a_chunk_that_cannot_be_fetched_is_transient(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any, **__: Any) -> Iterator[pa.Table]:
+        raise requests.ConnectionError("no route")
+
+    double.insert({"ORDER_ID": "a", "LOADED_AT": at(5)})
+    monkeypatch.setattr(SnowflakeCursor, "fetch_arrow_batches", lost)
+
+    with pytest.raises(SourceUnavailable, match="ConnectionError"):
         double.extract()
 
 

@@ -18,12 +18,12 @@ from pyspark.storagelevel import StorageLevel
 from lakehouse.errors import UsageError, Violation
 from lakehouse.flows.landed import unpacked
 from lakehouse.flows.replay import judged
+from lakehouse.landing import MALFORMED_FIELD
 from lakehouse.quality import dlq, refused, rules
 from lakehouse.quality.expressions import refusal
 from lakehouse.quality.fixes import HINT, Fix, Patch, is_object, source_fields
 from lakehouse.quality.quarantine import OPEN
 from lakehouse.quality.refused import FIXED, LIVE
-from lakehouse.quality.rules import MALFORMED_FIELD
 from lakehouse.session import local_frame
 from lakehouse.settings import Settings
 

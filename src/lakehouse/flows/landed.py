@@ -9,19 +9,22 @@ A payload is all there is to know of a row: ``unpacked`` gives from it the field
 
 from __future__ import annotations
 
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import quote
-from lakehouse.landing import POSITION, Manifest
+from lakehouse.landing import MALFORMED_FIELD, POSITION, SURPLUS_FIELD, Manifest, parquet_schema
 from lakehouse.quality import dlq
 from lakehouse.session import local_frame
 from lakehouse.settings import Settings
 from lakehouse.sources import kafka
 
 _FIELDS = "map<string,string>"
+# Footers of parts that are read at a time.
+_SIDE_BY_SIDE = 16
 _SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _SURROGATE_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
@@ -33,7 +36,7 @@ def read_landed(spark: SparkSession, settings: Settings, manifest: Manifest) -> 
     elif manifest.source == "kafka":
         rows = _records(spark, settings, manifest)
     elif parquet := manifest.uris(settings, "parquet"):
-        rows = _columns(spark.read.parquet(*parquet))
+        rows = _parts(spark, parquet)
     else:
         rows = _lines(spark, manifest.uris(settings, "jsonl"))
     landed_at = F.lit(manifest.landed_at.isoformat()).cast("timestamp")
@@ -67,6 +70,24 @@ def _replayed(spark: SparkSession, settings: Settings, manifest: Manifest) -> Da
         f"{POSITION} string, _source string, _landed_at timestamp, payload string"
     ).json(manifest.uris(settings, "jsonl"))
     return unpacked(lines, manifest.source, settings.sources.kafka.max_value_bytes)
+
+
+def _parts(spark: SparkSession, uris: list[str]) -> DataFrame:
+    """The rows of Parquet parts, those with other types apart: Spark reads all files of a call by the first one's."""
+    frames = [_columns(spark.read.parquet(*alike)) for alike in _alike(uris)]
+    return reduce(DataFrame.union, frames)
+
+
+def _alike(uris: list[str]) -> list[list[str]]:
+    """Parts by the columns and types that they have."""
+    if len(uris) == 1:
+        return [uris]
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        schemas = pool.map(parquet_schema, uris)
+    found: dict[str, list[str]] = {}
+    for uri, schema in zip(uris, schemas, strict=True):
+        found.setdefault(str(schema.remove_metadata()), []).append(uri)
+    return list(found.values())
 
 
 def _columns(landed: DataFrame) -> DataFrame:
@@ -156,6 +177,6 @@ def json_fields(value: Column, max_bytes: int) -> Column:
         .when(fields.isNull() | ~is_alone, "the value is not a JSON object")
         .when(has_half, "the value escapes half of a surrogate pair")
     )
-    # A sender's field of this name says nothing about our parsing.
-    known = F.map_filter(fields, lambda name, _: name != "_malformed")
-    return F.when(reason.isNull(), known).otherwise(F.create_map(F.lit("_malformed"), reason))
+    # A sender's field of such a name says nothing about our parsing.
+    known = F.map_filter(fields, lambda name, _: ~name.isin(POSITION, MALFORMED_FIELD, SURPLUS_FIELD))
+    return F.when(reason.isNull(), known).otherwise(F.create_map(F.lit(MALFORMED_FIELD), reason))

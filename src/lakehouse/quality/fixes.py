@@ -37,7 +37,8 @@ import yaml
 from lakehouse import contracts, store
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError, Violation
-from lakehouse.quality.rules import MALFORMED, MALFORMED_FIELD
+from lakehouse.landing import MALFORMED_FIELD
+from lakehouse.quality.rules import MALFORMED
 
 _KEYS = {"table", "why", "rows", "runs", "expressions"}
 _ROW_KEYS = {"run_id", "position", "set", "value", "reasons", "received"}

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.contracts import Column, Contract, RowRule, quote
 from lakehouse.errors import ContractViolation, Violation
-from lakehouse.landing import POSITION, Manifest
+from lakehouse.landing import MALFORMED_FIELD, POSITION, SURPLUS_FIELD, Manifest
 from lakehouse.quality.parse import parser
 
 FIELDS = "fields"
@@ -27,11 +27,8 @@ PAYLOAD = "payload"
 PAYLOAD_HASH = "_payload_hash"
 REASONS = "_reasons"
 BROKEN = "_broken"
-# A field of this name says why a record could not be taken apart; such a record breaks this rule and no other.
-MALFORMED_FIELD = "_malformed"
+# A record that could not be taken apart (MALFORMED_FIELD says why) breaks this rule and no other.
 MALFORMED = "malformed"
-# A field of this name has what such a record held beyond its named fields.
-SURPLUS_FIELD = "_surplus"
 _MALFORMED_WHY = "__raw__malformed"
 # What our own sources say of a record, which quotes nothing of it; older landings say the surplus cells behind it.
 _OWN_WORDS = (

@@ -5,8 +5,9 @@ Windows are on LOADED_AT, the time of loading: events arrive late, loads do not.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 from snowflake import connector
 from snowflake.connector import errors as sf
+from snowflake.connector.constants import FIELD_ID_TO_NAME
+from snowflake.connector.vendored.requests.exceptions import RequestException
 
 from lakehouse.errors import (
     ConfigError,
@@ -26,7 +29,7 @@ from lakehouse.errors import (
     SourceUnavailable,
     Violation,
 )
-from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.landing import LandingWriter, Manifest, column_names, read_manifest
 from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
@@ -38,6 +41,17 @@ LOADED_AT = "LOADED_AT"
 EVENT_TS = "EVENT_TS"
 _SECRET_FIELDS = ("account", "username", "password", "warehouse", "database", "schema")
 _ROWS_PER_PART = 250_000
+# What a landing holds of Snowflake's types; numbers are decimals of the column's scale, all else is text.
+_UTC = pa.timestamp("us", tz="UTC")
+_TYPES = {
+    "REAL": pa.float64(),
+    "TEXT": pa.string(),
+    "DATE": pa.date32(),
+    "TIMESTAMP_NTZ": pa.timestamp("us"),
+    "TIMESTAMP_LTZ": _UTC,
+    "TIMESTAMP_TZ": _UTC,
+    "BOOLEAN": pa.bool_(),
+}
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*){2}")
 
 
@@ -57,12 +71,13 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
         columns = _columns(cursor, table)
         newest = _newest(cursor, table)
-        for part in _parts(_window(cursor, table, columns, since, newest)):
+        for part in _parts(_select(cursor, table, columns, _window(since, newest))):
             writer.write_arrow(part)
     manifest = writer.commit(
         window_from=since,
         window_to=window_end(newest, watermark, run_time(run_id)),
-        fields=columns,
+        fields=column_names(columns),
+        notes=_renamed(columns),
     )
     return (manifest,)
 
@@ -76,13 +91,16 @@ def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) 
     writer = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill")
     with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
         columns = _columns(cursor, table)
-        condition = f"{EVENT_TS} >= %(since)s::TIMESTAMP_NTZ(6) AND {EVENT_TS} < %(until)s::TIMESTAMP_NTZ(6)"
-        bounds = {"since": _literal(since), "until": _literal(until)}
-        for part in _parts(_select(cursor, table, columns, condition, bounds)):
+        condition = f"{EVENT_TS} >= {_literal(since)} AND {EVENT_TS} < {_literal(until)}"
+        for part in _parts(_select(cursor, table, columns, condition)):
             writer.write_arrow(part)
-    return (
-        writer.commit(window_from=since, window_to=None, fields=columns, notes=[backfilled(since, until)]),
+    manifest = writer.commit(
+        window_from=since,
+        window_to=None,
+        fields=column_names(columns),
+        notes=[backfilled(since, until), *_renamed(columns)],
     )
+    return (manifest,)
 
 
 @dataclass(frozen=True)
@@ -104,15 +122,15 @@ def days(settings: Settings, since: date, until: date, loaded_until: datetime) -
         SELECT DAY, COUNT(*), SUM((AMOUNT * 100)::BIGINT) FROM (
             SELECT {EVENT_TS}::DATE AS DAY, AMOUNT
             FROM {table}
-            WHERE {EVENT_TS} >= %(since)s::DATE AND {EVENT_TS} < %(until)s::DATE AND ORDER_ID IS NOT NULL
-              AND ({LOADED_AT} <= %(loaded)s::TIMESTAMP_NTZ(6) OR {LOADED_AT} IS NULL)
+            WHERE {EVENT_TS} >= '{since}'::DATE AND {EVENT_TS} < '{until}'::DATE AND ORDER_ID IS NOT NULL
+              AND ({_up_to(loaded_until)} OR {LOADED_AT} IS NULL)
             QUALIFY ROW_NUMBER() OVER (
-                PARTITION BY ORDER_ID, {EVENT_TS} ORDER BY {LOADED_AT} DESC NULLS LAST, AMOUNT DESC NULLS LAST
+                PARTITION BY ORDER_ID, {_as_landed(EVENT_TS)}
+                ORDER BY {_as_landed(LOADED_AT)} DESC NULLS LAST, AMOUNT DESC NULLS LAST
             ) = 1
         ) GROUP BY DAY"""
-    bounds = {"since": str(since), "until": str(until), "loaded": _literal(loaded_until)}
     with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
-        cursor.execute(query, bounds)
+        cursor.execute(query)
         return {
             day: DayTotal(rows, Decimal(int(hundredths or 0)).scaleb(-2))
             for day, rows, hundredths in cursor.fetchall()
@@ -162,21 +180,33 @@ def _connection(settings: Settings) -> Iterator[Any]:
 
 
 def _columns(cursor: Any, table: str) -> list[str]:
+    """The table's columns as Snowflake calls them."""
     cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # nosec B608  # _table() takes plain names only
-    columns = [column.name for column in cursor.description]
-    if LOADED_AT not in columns:
+    kinds = {column.name: FIELD_ID_TO_NAME[column.type_code] for column in cursor.description}
+    if not kinds.get(LOADED_AT, "").startswith("TIMESTAMP"):
+        received = f"a column of type {kinds[LOADED_AT]}" if LOADED_AT in kinds else "no such column"
         raise ContractViolation(
             f"{table} cannot be read by window",
             violations=(
-                Violation(f"{table}.{LOADED_AT}", "no such column", "the time at which a row was loaded"),
+                Violation(
+                    f"{table}.{LOADED_AT}", received, "the time at which a row was loaded, a timestamp"
+                ),
             ),
             hint="restore the column in Snowflake",
         )
-    return columns
+    return list(kinds)
+
+
+def _renamed(columns: Sequence[str]) -> list[str]:
+    return [
+        f"snowflake: the column {json.dumps(name)} is landed as {json.dumps(landed)}"
+        for name, landed in zip(columns, column_names(columns), strict=True)
+        if name != landed
+    ]
 
 
 def _newest(cursor: Any, table: str) -> datetime | None:
-    """The newest load time, in UTC."""
+    """The microsecond in which the newest load time lies, in UTC."""
     cursor.execute(f"SELECT MAX({LOADED_AT}) FROM {table}")  # nosec B608  # the same
     answer = cursor.fetch_arrow_all(force_return_table=True, force_microsecond_precision=True)
     newest: datetime | None = answer.column(0)[0].as_py()
@@ -185,28 +215,82 @@ def _newest(cursor: Any, table: str) -> datetime | None:
     return newest.replace(tzinfo=UTC) if newest.tzinfo is None else newest.astimezone(UTC)
 
 
-def _window(
-    cursor: Any, table: str, columns: list[str], since: datetime | None, newest: datetime | None
-) -> Iterator[pa.Table]:
-    bounds = {"until": _literal(newest)} if newest else {}
-    condition = f"{LOADED_AT} <= %(until)s::TIMESTAMP_NTZ(6)" if newest else "FALSE"
+def _window(since: datetime | None, newest: datetime | None) -> str:
+    condition = "FALSE" if newest is None else _up_to(newest)
     if newest and since:
-        bounds["since"] = _literal(since)
-        condition += f" AND {LOADED_AT} >= %(since)s::TIMESTAMP_NTZ(6)"
-    yield from _select(cursor, table, columns, f"({condition}) OR {LOADED_AT} IS NULL", bounds)
+        condition += f" AND {LOADED_AT} >= {_literal(since)}"
+    return f"({condition}) OR {LOADED_AT} IS NULL"
 
 
-def _select(
-    cursor: Any, table: str, columns: list[str], condition: str, bounds: Mapping[str, str]
-) -> Iterator[pa.Table]:
+def _up_to(newest: datetime) -> str:
+    """Loaded no later than a microsecond of ours, all of it: Snowflake's times are nanoseconds by default."""
+    return f"{LOADED_AT} < DATEADD('MICROSECOND', 1, {_literal(newest)})"
+
+
+def _as_landed(column: str) -> str:
+    """A time as a landing holds it: its microsecond."""
+    return f"DATE_TRUNC('MICROSECOND', {column})"
+
+
+def _select(cursor: Any, table: str, columns: Sequence[str], condition: str) -> Iterator[pa.Table]:
+    """The rows, each batch with the same types.
+
+    No parameters are bound: the connector would take a ``%`` in a column's name for one.
+    """
     names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
-    cursor.execute(f"SELECT {names} FROM {table} WHERE {condition}", dict(bounds))  # nosec B608  # the same
+    cursor.execute(f"SELECT {names} FROM {table} WHERE {condition}")  # nosec B608  # the same
+    described = list(zip(column_names(columns), cursor.description, strict=True))
     # Microseconds always: nanoseconds, the driver's choice, end in 2262.
-    yield from cursor.fetch_arrow_batches(force_microsecond_precision=True)
+    rows = 0
+    for batch in cursor.fetch_arrow_batches(force_microsecond_precision=True):
+        rows += batch.num_rows
+        yield pa.table(
+            {
+                name: as_described(values, kind)
+                for values, (name, kind) in zip(batch.columns, described, strict=True)
+            }
+        )
+
+    if rows != cursor.rowcount:
+        raise SourceUnavailable(
+            f"Snowflake {table}: received {rows} rows of {cursor.rowcount}, expected the whole result",
+            hint="run the task again; nothing was landed",
+        )
+
+
+def as_described(values: pa.ChunkedArray, column: Any) -> pa.ChunkedArray:
+    """A column of a batch in the one type that its description stands for.
+
+    Snowflake sends each chunk of a result in the narrowest integers that hold it. What has no plain type here (times
+    of day, nested and binary values) becomes text: JSON, or digits as Snowflake shows them. Raises SourceError where
+    a value is none of what was described.
+    """
+    kind = FIELD_ID_TO_NAME[column.type_code]
+    target = pa.decimal128(38, column.scale or 0) if kind == "FIXED" else _TYPES.get(kind)
+    try:
+        if target is not None:
+            return values.cast(target)
+        if kind == "TIME":
+            return values.cast(pa.string())
+        return pa.chunked_array([[_text(value) for value in values.to_pylist()]], pa.string())
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise SourceError(
+            f"Snowflake column {column.name}: received {values.type}, expected {kind} as described ({error})",
+            hint="this is no fault of the data: report it with the connector's version",
+        ) from None
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex().upper()
+    return json.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value)
 
 
 def _literal(time: datetime) -> str:
-    return time.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    wall = time.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    return f"'{wall}'::TIMESTAMP_NTZ(6)"
 
 
 def _parts(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -217,10 +301,10 @@ def _parts(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
         held.append(batch)
         rows += batch.num_rows
         if rows >= _ROWS_PER_PART:
-            yield pa.concat_tables(held, promote_options="permissive")
+            yield pa.concat_tables(held)
             held, rows = [], 0
     if rows:
-        yield pa.concat_tables(held, promote_options="permissive")
+        yield pa.concat_tables(held)
 
 
 # Server codes of logins and sessions are 390000 to 394999; all but these speak of credentials and rights.
@@ -248,6 +332,12 @@ def _translated(settings: Settings, table: str) -> Iterator[None]:
         yield
     except sf.Error as error:
         raise meaning(error, table, settings.sources.snowflake.secret) from None
+    except RequestException as error:
+        # A chunk of the result, which the connector has asked for many times.
+        raise SourceUnavailable(
+            f"Snowflake {table}: received {type(error).__name__}, expected the rows of a result",
+            hint="run the task again later; nothing was landed",
+        ) from None
 
 
 def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
