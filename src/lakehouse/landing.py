@@ -15,7 +15,7 @@ import re
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from lakehouse import store
-from lakehouse.names import landed_name
+from lakehouse.names import column_names
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 
@@ -36,40 +36,6 @@ _ROWS_PER_PART = 250_000
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]")
 # Of a part's end, read at once: more than a footer of some hundred columns.
 _FOOTER_BYTES = 65_536
-
-
-def field_name(name: str, own: Collection[str] = ()) -> str:
-    """What a landing calls a field of the source: its name, with one more underscore where it would meet ours.
-
-    Ours are the three above and ``own``, what one source's landing adds to its rows (a vendor's ``file``). Case does
-    not tell names apart, for Spark takes ``_POSITION`` for ``_position``. As ``_position`` becomes ``__position`` and
-    that ``___position``, no two names become one.
-    """
-    folded = name.casefold()
-    meets = any(
-        folded.endswith(ours) and not folded.removesuffix(ours).strip("_")
-        for ours in (POSITION, MALFORMED_FIELD, SURPLUS_FIELD, *own)
-    )
-    return f"_{name}" if meets else name
-
-
-def column_names(names: Sequence[str]) -> list[str]:
-    """What a landing calls the columns of a table: ``field_name`` of each, and no two that differ in case alone.
-
-    Spark would take those for one column. Names in capitals, as a database gives them to names without quotes, stay;
-    of the others, the later ones get a number.
-    """
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for name in sorted(names, key=lambda name: name != name.upper()):
-        first = field_name(name)
-        landed, number = first, 1
-        while landed.casefold() in taken:
-            number += 1
-            landed = f"{first}_{number}"
-        taken.add(landed.casefold())
-        found[name] = landed
-    return [found[name] for name in names]
 
 
 class LandedFile(BaseModel):
@@ -141,7 +107,7 @@ class LandingWriter:
 
     Rows are flat JSON objects (source field name to value as received). Where a row has no ``_position`` of its
     own it gets its part and line, which is unique within the landing. What a source calls its fields never meets names
-    of ours: those of an Arrow table pass ``names.landed_name``, as do those that a source passes on from a file.
+    of ours: those of an Arrow table pass ``names.column_names``, those that a source passes on from a file ``landed_name``.
     """
 
     def __init__(
@@ -178,7 +144,7 @@ class LandingWriter:
 
     def write_arrow(self, table: pa.Table) -> int:
         """Append an Arrow table of a source as one Parquet part. Returns its rows."""
-        table = table.rename_columns([landed_name(name) for name in table.column_names])
+        table = table.rename_columns(column_names(table.column_names))
         position = pa.array(
             [f"{len(self._files):05d}:{line:09d}" for line in range(1, table.num_rows + 1)], pa.string()
         )

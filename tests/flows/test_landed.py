@@ -9,12 +9,13 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from lakehouse.flows.ingest import Load, certification
-from lakehouse.landing import LandingWriter, column_names
+from lakehouse.landing import LandingWriter
 from tests.quality.quarantine_support import NOON, ORDER_FIELDS, ORDERS, Lake, an_order
 
 HOSTILE = (
     "DISCOUNT %", "_POSITION", "__position", "_malformed", "_SURPLUS", "amount", "Amount", "a.b", "a`b", 'say "x"',
-    "it's", "a,b;c {d}(e)=f", " ", "tab\tand\nline", "\U0001f600", "payload", "fields", "_source", "_run_id", "é" * 300,
+    "it's",
+    "a,b;c {d}(e)=f", "_poſition", " ", "tab\tand\nline", "\U0001f600", "payload", "fields", "_source", "_run_id", "é" * 300,
 )  # fmt: skip
 # Widths of a whole number in consecutive parts, and the largest value of each.
 WIDTHS = (
@@ -38,7 +39,7 @@ def test_a_part_is_read_by_its_own_types_and_no_name_meets_ours(spark: SparkSess
         columns = {name: pa.array([row[name]], each) for name, each in ORDER_FIELDS.items()}
         columns["CUSTOMER_ID"] = pa.array([value], kind)
         columns |= {name: pa.array([1], kind) for name in HOSTILE}
-        writer.write_arrow(pa.table(list(columns.values()), column_names(list(columns))))
+        writer.write_arrow(pa.table(columns))
     manifest = writer.commit(window_from=None, window_to=NOON)
 
     load = Load(job, manifest, certification(job, ORDERS))
@@ -55,6 +56,4 @@ def test_a_part_is_read_by_its_own_types_and_no_name_meets_ours(spark: SparkSess
     assert sorted(row["amount"] for row in stored) == [Decimal(f"{n}.50") for n in range(len(WIDTHS))]
     assert len({row["_position"] for row in stored}) == len(WIDTHS)
     [surprise] = load.surprises()
-    assert all(
-        name in surprise for name in ("DISCOUNT %", "__POSITION", "___position", "__malformed", "amount_2")
-    )
+    assert all(name in surprise for name in ("DISCOUNT %", "source:_POSITION", "__position", "amount_2"))

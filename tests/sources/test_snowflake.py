@@ -310,14 +310,18 @@ def test_columns_of_any_name_land_and_are_noted_where_theirs_is_ours(double: Dou
 
     manifest = double.extract()
 
-    landed = {**{name: name for name in names}, "_POSITION": "__POSITION", "_malformed": "__malformed"}
+    landed = {
+        **{name: name for name in names},
+        "_POSITION": "source:_POSITION",
+        "_malformed": "source:_malformed",
+    }
     assert set(manifest.fields) == {*COLUMNS, *landed.values()}
     (row,) = double.setup.rows(manifest)
     assert {row[name] for name in landed.values()} == {"x"}
     assert row["_position"] == "00000:000000001"
     assert manifest.notes == (
-        'snowflake: the column "_POSITION" is landed as "__POSITION"',
-        'snowflake: the column "_malformed" is landed as "__malformed"',
+        'snowflake: the column "_POSITION" is landed as "source:_POSITION"',
+        'snowflake: the column "_malformed" is landed as "source:_malformed"',
     )
 
 

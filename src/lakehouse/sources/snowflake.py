@@ -29,7 +29,8 @@ from lakehouse.errors import (
     SourceUnavailable,
     Violation,
 )
-from lakehouse.landing import LandingWriter, Manifest, column_names, read_manifest
+from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.names import column_names
 from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
@@ -239,7 +240,7 @@ def _select(cursor: Any, table: str, columns: Sequence[str], condition: str) -> 
     """
     names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
     cursor.execute(f"SELECT {names} FROM {table} WHERE {condition}")  # nosec B608  # the same
-    described = list(zip(column_names(columns), cursor.description, strict=True))
+    described = list(zip(columns, cursor.description, strict=True))
     # Microseconds always: nanoseconds, the driver's choice, end in 2262.
     rows = 0
     for batch in cursor.fetch_arrow_batches(force_microsecond_precision=True):

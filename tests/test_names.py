@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.landing import MALFORMED_FIELD, POSITION, SURPLUS_FIELD, column_names, field_name
+from lakehouse.names import OWN, column_names, landed_name
 
-OURS = (POSITION, MALFORMED_FIELD, SURPLUS_FIELD)
 PARTS = (
     "_",
     "position",
@@ -35,26 +34,26 @@ NAMES = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("".join)
         ("AMOUNT", "AMOUNT"),
         ("DISCOUNT %", "DISCOUNT %"),
         ("position", "position"),
-        ("_position", "__position"),
-        ("_POSITION", "__POSITION"),
-        ("__position", "___position"),
-        ("_poſition", "__poſition"),  # Java's equalsIgnoreCase knows it for an s
-        ("_malformed", "__malformed"),
-        ("_Surplus", "__Surplus"),
+        ("__position", "__position"),
+        ("_position", "source:_position"),
+        ("_POSITION", "source:_POSITION"),
+        ("_poſition", "source:_poſition"),  # Java's equalsIgnoreCase knows it for an s
+        ("_Landed_At", "source:_Landed_At"),
+        ("source:_position", "source:source:_position"),
+        ("SOURCE:x", "source:SOURCE:x"),
         ("my_position", "my_position"),
-        ("file", "_file"),
-        ("_LINE", "__LINE"),
+        ("File", "source:File"),
     ],
 )
-def test_a_name_that_would_meet_ours_gets_one_more_underscore(name: str, landed: str) -> None:
-    assert field_name(name, own=("file", "line")) == landed
+def test_a_name_that_would_meet_ours_is_told_from_it(name: str, landed: str) -> None:
+    assert landed_name(name, own=("file", "line")) == landed
 
 
 @given(NAMES, NAMES)
 def test_no_field_meets_ours_or_another(one: str, other: str) -> None:
     own = ("file", "line")
-    assert field_name(one, own).casefold() not in {*OURS, *own}
-    assert (field_name(one, own) == field_name(other, own)) == (one == other)
+    assert landed_name(one, own).casefold() not in {*OWN, *own}
+    assert (landed_name(one, own) == landed_name(other, own)) == (one == other)
 
 
 @given(st.lists(NAMES, unique=True, max_size=8))
@@ -62,9 +61,9 @@ def test_columns_differ_by_more_than_case(names: list[str]) -> None:
     landed = column_names(names)
     folded = [name.casefold() for name in landed]
     assert len(set(folded)) == len(names)
-    assert not set(folded) & set(OURS)
+    assert not set(folded) & OWN
     capitals = {name for name in names if name == name.upper()}
-    assert all(new == field_name(name) for name, new in zip(names, landed, strict=True) if name in capitals)
+    assert all(new == landed_name(name) for name, new in zip(names, landed, strict=True) if name in capitals)
 
 
 def test_a_name_in_capitals_stays_whatever_comes_before_it() -> None:
