@@ -14,8 +14,8 @@ from tests.quality.quarantine_support import NOON, ORDER_FIELDS, ORDERS, Lake, a
 
 HOSTILE = (
     "DISCOUNT %", "_POSITION", "__position", "_malformed", "_SURPLUS", "amount", "Amount", "a.b", "a`b", 'say "x"',
-    "it's",
-    "a,b;c {d}(e)=f", "_poſition", " ", "tab\tand\nline", "\U0001f600", "payload", "fields", "_source", "_run_id", "é" * 300,
+    "it's", "_poſition",
+    "a,b;c {d}(e)=f", " ", "tab\tand\nline", "\U0001f600", "payload", "fields", "_source", "_run_id", "é" * 300,
 )  # fmt: skip
 # Widths of a whole number in consecutive parts, and the largest value of each.
 WIDTHS = (
