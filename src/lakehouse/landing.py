@@ -107,7 +107,7 @@ class LandingWriter:
 
     Rows are flat JSON objects (source field name to value as received). Where a row has no ``_position`` of its
     own it gets its part and line, which is unique within the landing. What a source calls its fields never meets names
-    of ours: those of an Arrow table pass ``names.column_names``, those that a source passes on from a file ``landed_name``.
+    of ours: those of an Arrow table pass ``names.column_names``, those of a file ``landed_name``.
     """
 
     def __init__(
