@@ -29,6 +29,15 @@ ALWAYS = ("hs_object_id", "createdate", "lastmodifieddate")
 DEFAULT = ("createdate", "email", "firstname", "hs_object_id", "lastmodifieddate", "lastname")
 ROOT = "/crm/v3/objects/contacts"
 
+# What HubSpot says with a status: message and category.
+FAILURES = {
+    401: ("The OAuth token used to make this call expired 1 day(s) ago.", "EXPIRED_AUTHENTICATION"),
+    403: ("This app hasn't been granted all required scopes to make this call.", "MISSING_SCOPES"),
+    404: ("resource not found", "OBJECT_NOT_FOUND"),
+    423: ("The resource is locked.", "LOCKED"),
+    477: ("This account is being migrated between data hosting locations.", "MIGRATION_IN_PROGRESS"),
+}
+
 OrderKey = tuple[int, int, str]
 
 
@@ -121,7 +130,9 @@ class HubSpot(Service):
             return refused.answer
 
     def failure(self, fault: Fault) -> Answer:
-        if fault.status == 429:
+        status = fault.status
+        headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+        if status == 429:
             policy = fault.policy or "TEN_SECONDLY_ROLLING"
             body = {
                 "status": "error",
@@ -131,15 +142,10 @@ class HubSpot(Service):
                 "policyName": policy,
                 "groupName": "publicapi:private-app-api-calls-ten-secondly",
             }
-            headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
             return Answer.of(body, 429, **headers)
-        if fault.status == 401:
-            return error(
-                401,
-                "The OAuth token used to make this call expired 1 day(s) ago.",
-                fault.code or "EXPIRED_AUTHENTICATION",
-            )
-        return error(fault.status, "internal error", fault.code or "INTERNAL_ERROR")
+        message, category = FAILURES.get(status, ("internal error", "INTERNAL_ERROR"))
+        answer = error(status, message, fault.code or category)
+        return Answer(status, answer.body, answer.content_type, headers)
 
     def _authenticate(self, request: Request) -> None:
         if request.headers.get("authorization", "") != f"Bearer {self._token()}":

@@ -17,11 +17,20 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+from lakehouse.sources import published
 from local.data_layout import SALESFORCE_ACCOUNTS, SALESFORCE_LEADS
 from local.saas import soql, times
 from local.saas.store import Fields, Record, Store
 from local.saas.web import Answer, Fault, Request, Service
 
+# What Salesforce says with a code.
+FAILURES = {
+    "INVALID_SESSION_ID": "Session expired or invalid",
+    "REQUEST_LIMIT_EXCEEDED": "TotalRequests Limit exceeded.",
+    "QUERY_TIMEOUT": "Your query request was running for too long.",
+    "UNABLE_TO_LOCK_ROW": "unable to obtain exclusive access to this record",
+    "unknown_error": "retry your request",
+}
 BATCH, SMALLEST_BATCH = 2000, 200
 OLDEST_UPDATED = timedelta(days=30)
 # login() by SOAP ends with API version 64; 65 and later refuse it.
@@ -120,15 +129,20 @@ class Salesforce(Service):
         return failed(404, "NOT_FOUND", "The requested resource does not exist")
 
     def failure(self, fault: Fault) -> Answer:
+        """In the form of the door that was knocked at: SOAP's login, OAuth's, or REST."""
         default = {401: "INVALID_SESSION_ID", 403: "REQUEST_LIMIT_EXCEEDED", 503: "SERVER_UNAVAILABLE"}
-        message = {
-            "INVALID_SESSION_ID": "Session expired or invalid",
-            "REQUEST_LIMIT_EXCEEDED": "TotalRequests Limit exceeded.",
-        }
         code = fault.code or default.get(fault.status, "UNKNOWN_EXCEPTION")
+        name, _, reason = code.partition(": ")
+        known = published.find("salesforce oauth", code) or published.find("salesforce", code)
+        status = known.status if known and fault.status == 500 else fault.status
+        message = reason or FAILURES.get(code, "An unexpected error occurred.")
         headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
-        body = [{"message": message.get(code, "An unexpected error occurred."), "errorCode": code}]
-        return Answer.of(body, fault.status, **headers)
+        if "/services/Soap/" in fault.path:
+            answer = _soap_fault(code, message)
+            return Answer(fault.status, answer.body, answer.content_type, headers)
+        if fault.path == "/services/oauth2/token":
+            return Answer.of({"error": name, "error_description": message}, status, **headers)
+        return Answer.of([{"message": message, "errorCode": code}], status, **headers)
 
     def _known_session(self, request: Request) -> bool:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")

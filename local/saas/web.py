@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -44,7 +44,9 @@ class Answer:
     @staticmethod
     def of(value: Any, status: int = 200, **headers: str) -> Answer:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
-        return Answer(status, json.dumps(value, ensure_ascii=False).encode("utf-8"), headers=named)
+        # Half a surrogate pair has no bytes: it goes out as the escape that it came in.
+        body = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        return Answer(status, body, headers=named)
 
 
 @dataclass
@@ -53,9 +55,9 @@ class Fault:
 
     It hits requests whose "METHOD /path" matches the regular expression `match`: after letting `skip` of them
     through, the next `times` (0: without end), and of those only every `every`-th.
-    kind: status (answer `status`), timeout (no answer for `delay_s`, then the connection closes),
-    drop (the connection closes at once), cut (half an answer, then the connection closes), slow (answer after
-    `delay_s`).
+    kind: status (answer `status`; Salesforce, without one, what it publishes for `code`), timeout (no answer for
+    `delay_s`, then the connection closes), drop (the connection closes at once), cut (half an answer, then the
+    connection closes), slow (answer after `delay_s`).
     """
 
     service: str
@@ -71,6 +73,7 @@ class Fault:
     code: str | None = None
     seen: int = 0
     hits: int = 0
+    path: str = ""
 
     def hit(self, line: str) -> bool:
         """Whether this request fails; counts it."""
@@ -96,7 +99,7 @@ class Control:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, described: dict[str, Any]) -> None:
-        known = {f.name for f in fields(Fault)} - {"seen", "hits"}
+        known = {f.name for f in fields(Fault)} - {"seen", "hits", "path"}
         if unknown := set(described) - known:
             raise ValueError(f"unknown fault settings {sorted(unknown)}; known are {sorted(known)}")
         with self.lock:
@@ -120,7 +123,7 @@ class Service:
         raise NotImplementedError
 
     def failure(self, fault: Fault) -> Answer:
-        """The service's own form of an error answer."""
+        """The service's own form of an error answer to a request for ``fault.path``."""
         raise NotImplementedError
 
 
@@ -165,7 +168,7 @@ def serve(service: Service, control: Control, admin: AdminHandler, port: int) ->
                 self.close_connection = True
                 return
             if fault is not None and fault.kind == "status":
-                answer = service.failure(fault)
+                answer = service.failure(replace(fault, path=request.path))
             else:
                 answer = self._guarded(service.answer, request)
             self._note(request, answer.status, fault)

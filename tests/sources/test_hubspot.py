@@ -101,6 +101,16 @@ def test_rows_land_as_received(double: Double) -> None:
     assert manifest.fields == dict.fromkeys(source_fields("hubspot_contacts"), 1)
 
 
+def test_half_a_surrogate_pair_lands_as_received(double: Double) -> None:
+    double.load(
+        {"id": "1", "lastmodifieddate": at(5), "firstname": "Zo\ud83d", "company": "\U0001f600\\ud83d"}
+    )
+
+    (row,) = double.setup.rows(double.extract())
+
+    assert (row["firstname"], row["company"]) == ("Zo\ud83d", "\U0001f600\\ud83d")
+
+
 def test_an_empty_source_lands_its_fields_and_moves_nothing(double: Double) -> None:
     since = NOW - timedelta(days=1)
 
@@ -419,10 +429,11 @@ def test_bad_weather_passes(double: Double) -> None:
     double.server.fault(service="hubspot", match="/search", skip=1, times=2, status=500)
     double.server.fault(service="hubspot", match="/search", skip=1, kind="drop")
     double.server.fault(service="hubspot", match="/search", skip=2, kind="cut")
-    double.server.fault(service="hubspot", match="GET", status=503)
+    double.server.fault(service="hubspot", match="GET", status=423, retry_after="0")
+    double.server.fault(service="hubspot", match="GET", status=477, retry_after="0")
 
     assert double.ids(double.extract()) == [str(n) for n in range(30)]
-    assert len([request for request in double.server.requests if request["fault"]]) == 6
+    assert len([request for request in double.server.requests if request["fault"]]) == 7
 
 
 def test_retry_after_is_waited_for(double: Double) -> None:

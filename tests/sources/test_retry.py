@@ -9,7 +9,8 @@ import pytest
 
 from lakehouse.errors import CredentialsError, LakehouseError, SourceError, SourceUnavailable
 from lakehouse.settings import RetrySettings
-from lakehouse.sources.retry import ComeBackLater, http_failure, patiently, retry_after
+from lakehouse.sources.published import ComeBackLater
+from lakehouse.sources.retry import http_failure, patiently, retry_after
 
 QUICK = RetrySettings(attempts=3, first_wait_seconds=0.001, max_wait_seconds=1)
 

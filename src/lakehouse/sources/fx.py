@@ -23,7 +23,8 @@ from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 from lakehouse.sources.csv_text import Record, records
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
+from lakehouse.sources.published import ComeBackLater
+from lakehouse.sources.retry import http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, window_end
 
 SOURCE, TABLE = "fx", "fx_rates"
@@ -181,7 +182,7 @@ def _get(settings: Settings, url: str) -> bytes:
             with requests.get(url, timeout=_TIMEOUT, stream=True) as response:
                 if response.status_code != 200:
                     words = f"{response.reason}, {url}"
-                    raise http_failure("ECB", response.status_code, words, response.headers)
+                    raise http_failure("ECB", response.status_code, words, response.headers, service="ecb")
                 return _bounded(url, response.iter_content(_CHUNK), settings.sources.fx.max_document_bytes)
         except requests.RequestException as error:
             raise ComeBackLater(f"ECB: received no answer from {url} ({type(error).__name__})") from error

@@ -25,7 +25,8 @@ from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.retry import ComeBackLater, http_failure, patiently
+from lakehouse.sources.published import ComeBackLater
+from lakehouse.sources.retry import http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, parse_time, window_end
 
 SOURCE, TABLE = "hubspot", "hubspot_contacts"
@@ -204,7 +205,7 @@ class _Contacts:
             try:
                 answer = method(*args, **options, _preload_content=False, _request_timeout=_TIMEOUT)
                 body: dict[str, Any] = json.loads(answer.data)
-            except (HTTPError, json.JSONDecodeError) as error:
+            except (HTTPError, ValueError) as error:
                 raise ComeBackLater(f"HubSpot: received no whole answer ({type(error).__name__})") from error
             except ApiException as error:
                 raise http_failure(
@@ -212,12 +213,23 @@ class _Contacts:
                     error.status,
                     f"{error.reason} {error.body or ''}",
                     error.headers,
-                    credentials_hint=f"renew the token in the secret {self._settings.secret}; its scope is "
-                    "crm.objects.contacts.read",
+                    service="hubspot",
+                    codes=(f"{error.status} {_policy(error.body)}",),
+                    secret=self._settings.secret,
                 ) from None
+            if not isinstance(body, dict) or not isinstance(body.get("results"), list):
+                raise ComeBackLater("HubSpot: received an answer without results, expected a page")
             return body
 
         return patiently(once, self._patience)
+
+
+def _policy(body: object) -> str:
+    """Which limit a 429 is about, e.g. DAILY; nothing for any other answer."""
+    try:
+        return str(json.loads(str(body))["policyName"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _row(contact: Contact, properties: tuple[str, ...]) -> Row:

@@ -19,21 +19,14 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from lakehouse.errors import CredentialsError, LakehouseError, SourceError, SourceUnavailable
+from lakehouse.errors import LakehouseError
 from lakehouse.settings import RetrySettings
+from lakehouse.sources.published import ComeBackLater, Means, Published, find
 
 log = logging.getLogger("lakehouse.sources")
 
 T = TypeVar("T")
 _LONGEST_WAIT = 30.0
-
-
-class ComeBackLater(SourceUnavailable):
-    """A call that may work within seconds. ``retry_after``: the wait that the source asked for."""
-
-    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after = retry_after
 
 
 def patiently(call: Callable[[], T], patience: RetrySettings) -> T:
@@ -63,21 +56,30 @@ def patiently(call: Callable[[], T], patience: RetrySettings) -> T:
 
 
 def http_failure(
-    source: str, status: int, detail: str, headers: Mapping[str, str] | None, *, credentials_hint: str = ""
+    source: str,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None,
+    *,
+    service: str = "http",
+    codes: tuple[str, ...] = (),
+    secret: str = "",
 ) -> LakehouseError:
-    """The error for an HTTP status that is not a success."""
+    """The error for an HTTP status that is not a success, by what the service publishes of it, else by HTTP.
+
+    ``codes`` are more exact than the status, the most exact first.
+    """
     message = f"{source}: received HTTP {status} ({short(detail)})"
-    if status in {401, 403}:
-        return CredentialsError(f"{message}, expected the request to be allowed", hint=credentials_hint)
-    if status in {408, 425, 429} or status >= 500:
-        return ComeBackLater(
-            f"{message}, expected an answer",
-            retry_after=retry_after(headers or {}),
-            hint="run the task again later; nothing was landed",
+    known = find(service, *codes, str(status)) or find("http", str(status))
+    if known is None:
+        means = Means.AGAIN if status >= 500 else Means.REFUSED
+        hint = "run the task again later; nothing was landed"
+        known = Published(
+            str(status),
+            means,
+            hint if status >= 500 else "check the source's settings and its API's change log",
         )
-    return SourceError(
-        f"{message}, expected success", hint="check the source's settings and its API's change log"
-    )
+    return known.error(message, secret=secret, retry_after=retry_after(headers or {}))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

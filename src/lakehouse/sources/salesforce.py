@@ -18,19 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
-from simple_salesforce.exceptions import (
-    SalesforceAuthenticationFailed,
-    SalesforceError,
-    SalesforceExpiredSession,
-    SalesforceRefusedRequest,
-)
+from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceError
 
 from lakehouse.errors import (
     ContractViolation,
     CredentialsError,
     LakehouseError,
-    SourceError,
-    SourceUnavailable,
     Violation,
 )
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
@@ -38,20 +31,15 @@ from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.retry import ComeBackLater, http_failure, patiently, short
+from lakehouse.sources.published import ComeBackLater, Means, Published, find
+from lakehouse.sources.retry import http_failure, patiently, short
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, parse_time, window_end
 
 SOURCE = "salesforce"
 _TIMEOUT = (10.0, 120.0)
 # What the question for open transactions spans: more than clocks differ, and few ids.
 _COVERED = timedelta(minutes=15)
-_TRANSIENT_LOGIN = {
-    "SERVER_UNAVAILABLE",
-    "UNKNOWN_EXCEPTION",
-    "LOGIN_RATE_EXCEEDED",
-    "server_error",
-    "temporarily_unavailable",
-}
+_UNKNOWN = Published("", Means.REFUSED, "look the code up in Salesforce's API guides; nothing was landed")
 _FIELDS = {
     "client_credentials": ("instance_url", "client_id", "client_secret"),
     "password": ("instance_url", "username", "password", "security_token"),
@@ -211,7 +199,7 @@ class _Org:
         secret = read_secret(self._settings.secret, _FIELDS[self._settings.auth])
         session = requests.Session()
         session.trust_env = self._settings.endpoint is None  # proxies and netrc are for the way to Salesforce
-        session.mount("https://", _Transport(self._settings.endpoint))
+        session.mount("https://", _Transport(self._settings.endpoint, self._settings.secret))
         options: dict[str, Any] = {
             "session": session,
             "version": self._settings.api_version,
@@ -244,9 +232,10 @@ class _Transport(HTTPAdapter):
     elsewhere.
     """
 
-    def __init__(self, endpoint: str | None) -> None:
+    def __init__(self, endpoint: str | None, secret: str) -> None:
         super().__init__()
         self._endpoint = urlsplit(endpoint) if endpoint else None
+        self._secret = secret
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         if self._endpoint is not None:
@@ -257,6 +246,11 @@ class _Transport(HTTPAdapter):
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = _TIMEOUT
         response = super().send(request, *args, **kwargs)
+        # At the door, the client does not take REST's form of an error for one.
+        if response.status_code >= 400 and "/services/data/" not in (request.url or ""):
+            content = _json(response)
+            if _codes(content):
+                raise _refusal("login", response.status_code, content, self._secret)
         # SOAP answers 500 to a wrong password: its meaning is in the body, which the client reads.
         is_soap = "/services/Soap/" in (request.url or "")
         if (
@@ -284,29 +278,25 @@ def _my_domain(instance_url: str, endpoint: str | None, secret: str) -> str:
 
 def _meaning(error: SalesforceError, secret: str) -> LakehouseError:
     """What an error of the client means for us."""
-    if isinstance(error, SalesforceAuthenticationFailed):
-        if error.code in _TRANSIENT_LOGIN:
-            return ComeBackLater(f"Salesforce login: received {error.code}")
-        return CredentialsError(
-            f"Salesforce login: received {error.code} ({error.auth_message}), expected a session",
-            hint=f"put working credentials into the secret {secret}",
-        )
-    codes = _codes(error.content)
-    message = f"Salesforce {error.resource_name}: received HTTP {error.status} ({', '.join(codes) or 'no error code'})"
-    if "REQUEST_LIMIT_EXCEEDED" in codes:
-        return SourceUnavailable(
-            message, hint="the organisation's API calls of 24 hours are used up: run the task later"
-        )
-    if "INVALID_QUERY_LOCATOR" in codes:
-        return SourceUnavailable(message, hint="the result expired while it was read: run the task again")
-    if "SERVER_UNAVAILABLE" in codes:
-        return ComeBackLater(message)
-    if isinstance(error, SalesforceExpiredSession | SalesforceRefusedRequest):
-        return CredentialsError(
-            f"{message}, expected the request to be allowed",
-            hint=f"check the integration user's permissions and the secret {secret}",
-        )
-    return SourceError(f"{message}, expected a result", hint=_first_message(error.content))
+    if not isinstance(error, SalesforceAuthenticationFailed):
+        return _refusal(error.resource_name, error.status, error.content, secret)
+    code, reason = str(error.code), str(error.auth_message)
+    known = find("salesforce oauth", f"{code}: {reason}".lower(), code.lower()) or find("salesforce", code)
+    return (known or _UNKNOWN).error(f"Salesforce login: received {code} ({short(reason)})", secret=secret)
+
+
+def _refusal(what: str, status: int, content: Any, secret: str) -> LakehouseError:
+    """What an answer in REST's form of an error means."""
+    known = find("salesforce", *_codes(content)) or find("http", str(status))
+    message = f"Salesforce {what}: received HTTP {status} ({_told(content)})"
+    return (known or _UNKNOWN).error(message, secret=secret)
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _codes(content: Any) -> list[str]:
@@ -314,9 +304,10 @@ def _codes(content: Any) -> list[str]:
     return [str(item["errorCode"]) for item in items if isinstance(item, dict) and "errorCode" in item]
 
 
-def _first_message(content: Any) -> str:
+def _told(content: Any) -> str:
+    """An answer's codes and first message, in a line."""
     items = content if isinstance(content, list) else [content]
-    return next(
-        (short(str(item["message"]), 300) for item in items if isinstance(item, dict) and "message" in item),
-        "",
+    messages = [str(item["message"]) for item in items if isinstance(item, dict) and "message" in item]
+    return ": ".join(
+        [", ".join(_codes(content)) or "no error code", *(short(each, 300) for each in messages[:1])]
     )
