@@ -52,13 +52,15 @@ def _stream() -> Any:
     from airflow.providers.amazon.aws.hooks.emr import EmrServerlessHook
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from common import stream
+    from common import settings, stream
 
     if stream.mode() == "batch":
         raise AirflowSkipException(
             "KAFKA_MODE is batch: the daily run reads the topic, and no stream is started or looked for."
         )
-    return stream.Stream(EmrServerlessHook(aws_conn_id=None).conn, S3Hook(aws_conn_id=None).conn)
+    emr = EmrServerlessHook(aws_conn_id=None, region_name=settings.require("AWS_REGION"))
+    s3 = S3Hook(aws_conn_id=None, region_name=settings.require("AWS_REGION"))
+    return stream.Stream(emr.conn, s3.conn)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def _buckets(stack: Stack) -> None:
         if name not in there:
             s3.create_bucket(
                 Bucket=name,
-                CreateBucketConfiguration={"LocationConstraint": stack.exports["AWS_DEFAULT_REGION"]},
+                CreateBucketConfiguration={"LocationConstraint": stack.exports["AWS_REGION"]},
             )
 
 

@@ -84,7 +84,7 @@ class Stack:
         return boto3.client(
             service,  # type: ignore[call-overload]
             endpoint_url=self.aws_endpoint,
-            region_name=self.exports["AWS_DEFAULT_REGION"],
+            region_name=self.exports["AWS_REGION"],
             aws_access_key_id=self.exports["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.exports["AWS_SECRET_ACCESS_KEY"],
             config=Config(retries={"max_attempts": 2}, s3={"addressing_style": "path"}),
@@ -225,7 +225,9 @@ def write(stack: Stack, supervisor: Supervisor) -> None:
 
 
 def env_lines(stack: Stack) -> str:
-    return "".join(f"{k}={v}\n" for k, v in sorted(stack.exports.items()))
+    """The exports for a person's shell: boto3 by itself reads the Region by a name of its own."""
+    region = {"AWS_DEFAULT_REGION": stack.exports["AWS_REGION"]} if "AWS_REGION" in stack.exports else {}
+    return "".join(f"{k}={v}\n" for k, v in sorted((stack.exports | region).items()))
 
 
 def urls(name: str, stack: Stack) -> str:

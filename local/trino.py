@@ -136,7 +136,7 @@ def unpack(archive: Path, target: Path, top: str) -> None:
 
 def properties(port: int, state: Path, aws: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """The server's files and their settings. The catalog has Athena's name for Glue's."""
-    endpoint, region = aws["AWS_ENDPOINT_URL"], aws["AWS_DEFAULT_REGION"]
+    endpoint, region = aws["AWS_ENDPOINT_URL"], aws["AWS_REGION"]
     key, secret = aws["AWS_ACCESS_KEY_ID"], aws["AWS_SECRET_ACCESS_KEY"]
     return {
         "node.properties": {

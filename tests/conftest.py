@@ -144,6 +144,14 @@ def _logging_as_found() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def _region_as_found() -> Iterator[None]:
+    """Settings that a test reads choose the Region of the process's clients."""
+    yield
+    if (store := sys.modules.get("lakehouse.store")) is not None:
+        store._chosen.clear()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _utc() -> None:
     """Python's conversions of timestamps use the zone of the process; results must not depend on the machine's."""

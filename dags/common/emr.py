@@ -363,14 +363,16 @@ def _failed_call(error: Exception) -> dict[str, Any]:
 
 @cache
 def _emr(aws_conn_id: str | None, region_name: str | None) -> EmrServerlessHook:
-    return EmrServerlessHook(aws_conn_id=aws_conn_id, region_name=region_name)
+    return EmrServerlessHook(
+        aws_conn_id=aws_conn_id, region_name=region_name or settings.require("AWS_REGION")
+    )
 
 
 @cache
 def _s3(aws_conn_id: str | None, region_name: str | None) -> Any:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    return S3Hook(aws_conn_id=aws_conn_id, region_name=region_name).conn
+    return S3Hook(aws_conn_id=aws_conn_id, region_name=region_name or settings.require("AWS_REGION")).conn
 
 
 #: What every job is told; Airflow's names become the parent of the job's OpenLineage events.

@@ -61,7 +61,7 @@ def _publish(subject: str, message: str, attributes: dict[str, str]) -> None:
     from airflow.providers.amazon.aws.hooks.sns import SnsHook
 
     plain = subject.encode("ascii", "replace").decode()[:MAX_SUBJECT]
-    SnsHook(aws_conn_id=None).publish_to_target(
+    SnsHook(aws_conn_id=None, region_name=settings.require("AWS_REGION")).publish_to_target(
         target_arn=topic, message=message, subject=plain, message_attributes=dict(attributes)
     )
     log.info("Notice sent to %s", topic)

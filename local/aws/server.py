@@ -21,7 +21,6 @@ REGION = "eu-central-1"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": REGION,
     "AWS_REGION": REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
@@ -105,6 +104,7 @@ def stack_environment(state: Path, endpoint: str) -> Callable[[], dict[str, str]
                 if equals and not name.startswith("#"):
                     found[name] = value
         found["AWS_ENDPOINT_URL"] = endpoint
+        found.pop("AWS_DEFAULT_REGION", None)  # a job on AWS has the other name alone
         return found
 
     return read

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lakehouse.errors import CredentialsError, SourceUnavailable
 from lakehouse.masks import register
+from lakehouse.store import region
 
 _TERMINAL = {
     "ResourceNotFoundException": "there is no such secret",
@@ -41,7 +42,9 @@ def read_secret(name: str, required: Iterable[str]) -> Secret:
         f"a JSON object with {', '.join(fields)} in a file that you alone can read (chmod 600), then: "
         f"aws secretsmanager put-secret-value --secret-id {name} --secret-string file://secret.json"
     )
-    client = boto3.client("secretsmanager", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+    client = boto3.client(
+        "secretsmanager", region_name=region(), config=Config(retries={"mode": "standard", "max_attempts": 5})
+    )
     try:
         text = client.get_secret_value(SecretId=name).get("SecretString", "")
     except ClientError as error:

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lakehouse import store
 from lakehouse.errors import ConfigError, Violation
@@ -197,6 +207,24 @@ class AthenaSettings(_Frozen):
     workgroups: tuple[str, ...] = ("lakehouse",)
 
 
+def _in_clear(values: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Settings by which something would be sent unencrypted, with the way to each."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _in_clear(value, (*where, str(name)))
+    elif isinstance(values, str):
+        is_protocol = where[-1] == "protocol" and values == "http"
+        is_plain_kafka = where[-1] == "security_protocol" and values.endswith("PLAINTEXT")
+        if is_protocol or is_plain_kafka or values.lower().startswith("http://"):
+            yield where, values
+
+
+def _clear_error(where: tuple[str, ...], value: str) -> InitErrorDetails:
+    expected = "SASL_SSL" if where[-1] == "security_protocol" else "https"
+    kind = PydanticCustomError("in_clear", "{expected}, unless environment is local", {"expected": expected})
+    return InitErrorDetails(type=kind, loc=where, input=value)
+
+
 class Settings(_Frozen):
     """Everything that differs between environments."""
 
@@ -214,6 +242,22 @@ class Settings(_Frozen):
     prices: Prices
     budget: BudgetSettings = BudgetSettings()
     dq_thresholds: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _is_encrypted(cls, values: Any, validate: ModelWrapValidatorHandler[Settings]) -> Settings:
+        """Outside of a laptop nothing is sent in clear, whatever else is wrong with the settings."""
+        known: list[InitErrorDetails] = []
+        if isinstance(values, dict) and values.get("environment") != "local":
+            known = [_clear_error(where, value) for where, value in _in_clear(values)]
+        try:
+            settings = validate(values)
+        except ValidationError as error:
+            others = [cast(InitErrorDetails, item) for item in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, [*others, *known]) from None
+        if known:
+            raise ValidationError.from_exception_data(cls.__name__, known)
+        return settings
 
     def table_uri(self, name: str) -> str:
         """Location of a table by its dotted name, e.g. ``silver.orders``."""
@@ -264,7 +308,8 @@ def settings_location(given: str | None) -> str:
 def load_settings(location: str) -> Settings:
     """Read settings from a path or ``s3://`` URI; ``dq_thresholds.yaml`` beside it holds threshold overrides.
 
-    Raises ConfigError with every unknown, missing or malformed key at once.
+    From then on this process's clients of AWS are of the settings' Region. Raises ConfigError with every unknown,
+    missing or malformed key, and every way to a service that is not encrypted, at once.
     """
     text = _read(location)
     if text is None:
@@ -275,17 +320,32 @@ def load_settings(location: str) -> Settings:
     thresholds = _read(re.sub(r"[^/]+$", "dq_thresholds.yaml", location))
     if thresholds is not None:
         values["dq_thresholds"] = yaml.safe_load(thresholds) or {}
+    violations = _plain_endpoints(os.environ) if values.get("environment") != "local" else []
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigError(
-            f"{location} does not hold valid settings",
-            violations=tuple(
-                Violation(
-                    ".".join(str(part) for part in item["loc"]),
-                    "nothing" if item["type"] == "missing" else repr(item["input"]),
-                    item["msg"],
-                )
-                for item in error.errors()
-            ),
-        ) from None
+        violations = [*_violations(error), *violations]
+    if violations:
+        raise ConfigError(f"{location} does not hold valid settings", violations=tuple(violations))
+    store.use_region(settings.region)
+    return settings
+
+
+def _violations(error: ValidationError) -> list[Violation]:
+    return [
+        Violation(
+            ".".join(str(part) for part in item["loc"]),
+            "nothing" if item["type"] == "missing" else repr(item["input"]),
+            item["msg"],
+        )
+        for item in error.errors()
+    ]
+
+
+def _plain_endpoints(environment: Mapping[str, str]) -> list[Violation]:
+    """Endpoints of AWS (``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_S3`` and so on) that boto3 would not encrypt."""
+    return [
+        Violation(f"${name}", value, "https://, unless environment is local")
+        for name, value in sorted(environment.items())
+        if name.startswith("AWS_ENDPOINT_URL") and value.lower().startswith("http://")
+    ]

@@ -38,17 +38,42 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+# The Region of the settings, once they are read.
+_chosen: list[str] = []
+
+
+def use_region(name: str) -> None:
+    """Let every client of this process that is made from now on be of a Region."""
+    if _chosen != [name]:
+        _chosen[:] = [name]
+        client.cache_clear()
+
+
+def region() -> str | None:
+    """The Region for clients: that of the settings; while these are still to be read, the environment's.
+
+    boto3 knows AWS_DEFAULT_REGION alone; EMR Serverless and a submission set AWS_REGION.
+    """
+    names = ("AWS_REGION", "AWS_DEFAULT_REGION")
+    return next(iter(_chosen), None) or next(
+        (os.environ[name] for name in names if os.environ.get(name)), None
+    )
+
+
 @functools.cache
 def client() -> S3Client:
-    """One S3 client a process; endpoint, Region and credentials come from the environment as boto3 reads them."""
+    """One S3 client a process; endpoint and credentials come from the environment as boto3 reads them."""
     return boto3.client(
-        "s3", config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16)
+        "s3",
+        region_name=region(),
+        config=Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=16),
     )
 
 
 def delta_options() -> dict[str, str]:
     """delta-rs takes the endpoint from the environment as boto3 does, but plain HTTP only where it is told to."""
-    return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
+    plain = {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
+    return plain | ({"region": name} if (name := region()) else {})
 
 
 def get(uri: str) -> bytes | None:

@@ -23,9 +23,10 @@ BY_STATUS = [
 @pytest.fixture(autouse=True)
 def _environment(lakehouse: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+        "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
     ):  # fmt: skip
         monkeypatch.setenv(name, lakehouse.exports[name])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", lakehouse.exports["AWS_REGION"])
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 

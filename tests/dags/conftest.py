@@ -47,7 +47,7 @@ for name in ("config", "run-id", "airflow-dag-id", "airflow-run-id", "airflow-ta
              "airflow-job-name", "db"):
     parser.add_argument("--" + name)
 args = parser.parse_args()
-s3 = boto3.client("s3")
+s3 = boto3.client("s3", region_name=os.environ["AWS_REGION"])
 job = os.path.basename(sys.argv[0]).removesuffix(".py")
 now = lambda: datetime.datetime.now(datetime.UTC).isoformat()
 

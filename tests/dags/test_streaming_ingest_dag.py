@@ -29,7 +29,8 @@ JOB = """
 import os, signal, sys, time
 import boto3
 def say(what):
-    boto3.client("s3").put_object(Bucket="{lake}", Key=what + os.environ["LAKEHOUSE_EMR_JOB_RUN_ID"], Body=b"")
+    s3 = boto3.client("s3", region_name=os.environ["AWS_REGION"])
+    s3.put_object(Bucket="{lake}", Key=what + os.environ["LAKEHOUSE_EMR_JOB_RUN_ID"], Body=b"")
 def end(*_):
     say("ended/")
     sys.exit(0)

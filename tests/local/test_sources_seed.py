@@ -226,7 +226,6 @@ def stack(
     exports = (
         aws.env | urls | {"LAKE_BUCKET": lake.removeprefix("s3://"), "LOCAL_KAFKA_BOOTSTRAP": "127.0.0.1:9"}
     )
-    exports.setdefault("AWS_DEFAULT_REGION", aws.env["AWS_REGION"])
     return Stack(tmp_path / "state", {}, exports)
 
 

@@ -62,7 +62,7 @@ def test_unpacking_keeps_what_is_needed_though_it_is_linked_to_other_plugins(tmp
 def test_the_server_listens_on_the_loopback_and_writes_below_its_state(tmp_path: Path) -> None:
     aws = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
-        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "k",
         "AWS_SECRET_ACCESS_KEY": "s",
     }

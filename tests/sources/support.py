@@ -68,7 +68,7 @@ class Setup:
 
     def put_secret(self, source: str, value: dict[str, str] | str) -> None:
         text = value if isinstance(value, str) else json.dumps(value)
-        client = boto3.client("secretsmanager")
+        client = boto3.client("secretsmanager", region_name="eu-central-1")
         try:
             client.create_secret(Name=self.secret(source), SecretString=text)
         except client.exceptions.ResourceExistsException:
