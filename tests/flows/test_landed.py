@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse.flows.ingest import Load, certification
+from lakehouse.flows.landed import HALF_PAIR, unpacked
 from lakehouse.landing import LandingWriter
+from lakehouse.session import local_frame
 from tests.quality.quarantine_support import NOON, ORDER_FIELDS, ORDERS, Lake, an_order
 
 HOSTILE = (
@@ -57,3 +62,51 @@ def test_a_part_is_read_by_its_own_types_and_no_name_meets_ours(spark: SparkSess
     assert len({row["_position"] for row in stored}) == len(WIDTHS)
     [surprise] = load.surprises()
     assert all(name in surprise for name in ("DISCOUNT %", "source:_POSITION", "__position", "amount_2"))
+
+
+PIECES = [
+    "\ud800",
+    "\udbff",
+    "\udc00",
+    "\udfff",
+    "\U0001f600",
+    "\\",
+    "u",
+    "d800",
+    "\\ud800",
+    '"',
+    "\n",
+    "a",
+    "ü",
+    "?",
+    "\x00",
+]
+
+
+def has_half_a_pair(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def test_half_a_surrogate_pair_is_refused_with_its_text_and_every_other_text_kept(
+    spark: SparkSession,
+) -> None:
+    """Spark would store a question mark for it, without a word. One pass over every way in which pieces can meet."""
+    random = Random(7)
+    texts = ["".join(random.choices(PIECES, k=random.randint(0, 6))) for _ in range(3_000)]
+    # Two halves that meet as escapes are a pair.
+    texts = [text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") for text in texts]
+    lines = [json.dumps({"id": str(n), "name": text, "_malformed": None}) for n, text in enumerate(texts)]
+
+    frame = local_frame(spark, [(line,) for line in lines], "payload string")
+    rows = unpacked(frame, "hubspot", 0).select("payload", F.to_json("fields").alias("fields")).collect()
+
+    assert [row["payload"] for row in rows] == lines
+    for text, row in zip(texts, rows, strict=True):
+        fields = json.loads(row["fields"])
+        assert fields["name"] == text.encode("utf-8", "backslashreplace").decode()
+        assert fields.get("_malformed") == (HALF_PAIR if has_half_a_pair(text) else None)
+    assert 500 < sum(map(has_half_a_pair, texts)) < 2_500

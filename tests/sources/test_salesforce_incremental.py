@@ -70,7 +70,7 @@ def double(setup: Setup) -> Iterator[Double]:
 
 def test_both_objects_land_as_received(double: Double) -> None:
     double.load(
-        "Account", {"Id": "001A", "SystemModstamp": at(5), "Phone": "", "BillingCountry": "Österreich"}
+        "Account", {"Id": "001A", "SystemModstamp": at(5), "Phone": "", "BillingCountry": "Österreich \ud83d"}
     )
     double.load(
         "Lead", {"Id": "00QA", "SystemModstamp": at(4), "IsConverted": "true", "Email": "a@example.com"}
@@ -85,7 +85,7 @@ def test_both_objects_land_as_received(double: Double) -> None:
         "Name": "ACME",
         "Type": None,
         "Industry": None,
-        "BillingCountry": "Österreich",
+        "BillingCountry": "Österreich \ud83d",
         "Phone": None,
         "Website": None,
         "IsDeleted": False,

@@ -26,6 +26,9 @@ _FIELDS = "map<string,string>"
 # Footers of parts that are read at a time.
 _SIDE_BY_SIDE = 16
 _SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+# A pair; any other escape; the backslash and the rest of half a pair.
+_ESCAPES = r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(\\[^u])|(\\)(u[dD][89a-fA-F][0-9a-fA-F]{2})"
+HALF_PAIR = "the value escapes half of a surrogate pair"
 _SURROGATE_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
 
@@ -108,8 +111,16 @@ def _lines(spark: SparkSession, uris: list[str]) -> DataFrame:
 
 
 def _row_fields(text: Column) -> Column:
-    """The members of a JSON object in a line. As a variant: numbers stay exact, where from_json makes doubles."""
-    return F.try_variant_get(F.try_parse_json(text), "$", _FIELDS)
+    """The members of a JSON object in a line. As a variant: numbers stay exact, where from_json makes doubles.
+
+    Half of a surrogate pair names no character and cannot be stored; Spark makes a question mark of it. It stays in its
+    field as the six characters of its escape, and the row says so as malformed.
+    """
+    spelt = F.when(text.rlike(_SURROGATE), F.regexp_replace(text, _ESCAPES, "$1$2$3$3$4")).otherwise(text)
+    fields = F.try_variant_get(F.try_parse_json(spelt), "$", _FIELDS)
+    others = F.map_filter(fields, lambda name, _: name != MALFORMED_FIELD)
+    reason = F.create_map(F.lit(MALFORMED_FIELD), F.lit(HALF_PAIR))
+    return F.when(spelt == text, fields).otherwise(F.map_concat(others, reason))
 
 
 def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
@@ -175,7 +186,7 @@ def json_fields(value: Column, max_bytes: int) -> Column:
         .when(F.octet_length(value) > max_bytes, f"the value has more than {max_bytes} bytes")
         .when(~F.is_valid_utf8(text), "the value is not UTF-8")
         .when(fields.isNull() | ~is_alone, "the value is not a JSON object")
-        .when(has_half, "the value escapes half of a surrogate pair")
+        .when(has_half, HALF_PAIR)
     )
     # A sender's field of such a name says nothing about our parsing.
     known = F.map_filter(fields, lambda name, _: ~name.isin(POSITION, MALFORMED_FIELD, SURPLUS_FIELD))

@@ -237,7 +237,8 @@ def _ids(job: Job) -> Iterator[Finding]:
         given = job.spark.createDataFrame(
             pa.table(
                 {
-                    "id": pa.array([each for each, _, _ in ids], pa.string()),
+                    # Half a surrogate pair as a refused row has it.
+                    "id": pa.array([_spelt(each) for each, _, _ in ids], pa.string()),
                     "is_in_bin": pa.array([is_in_bin for _, is_in_bin, _ in ids], pa.bool_()),
                     "modified_at": pa.array([time for _, _, time in ids], pa.timestamp("us", tz="UTC")),
                 }
@@ -358,6 +359,10 @@ def _mark_gone(job: Job, name: str, source: str, gone: DataFrame, known: Certifi
         own_run.certify(own, [manifest])
     record(own.beside("emit_lineage_and_metrics"))
     return f"{manifest.notes[0]} by run {own.run_id}"
+
+
+def _spelt(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_text(name: str, kind: str) -> Column:
