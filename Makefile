@@ -52,7 +52,7 @@ backfill-test: setup ## DAYS=30 days of orders read again beside a daily run, co
 
 .PHONY: merge-test
 merge-test: setup ## MERGE against MERGE, and against OPTIMIZE, N=50 times each from two drivers
-	@MERGES=$(or $(N),50) $(PYTHON) -m pytest tests/delta/test_log_store.py -k another_writer
+	@MERGES=$(or $(N),50) $(PYTHON) -m pytest tests/delta/test_log_store.py -m proof -k another_writer
 
 .PHONY: quarantine-demo
 quarantine-demo: setup ## Refused rows of the demo's day: listed, fixed, replayed, in Gold after the next day
@@ -179,7 +179,11 @@ check-tools: ## checkov, bandit, pip-audit and detect-secrets into .venvs/checks
 
 .PHONY: test
 test: lint ## Everything that must pass (ARGS="-k orders" for a part)
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+
+.PHONY: proofs
+proofs: setup ## What takes longer to prove than a change should wait: kills, races, whole days again (ARGS="-k killed")
+	@$(PYTHON) -m pytest -n 2 --no-loadscope-reorder -m proof $(ARGS)
 
 .PHONY: test-athena
 test-athena: setup ## The sample queries on a real Trino (needs a JDK 24 beside), standard clients on the local Athena

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,11 +27,27 @@ if TYPE_CHECKING:
 _bucket_numbers = itertools.count(1)
 # Folders whose files take minutes, longest first: begun last, one would keep a worker busy when the others are done.
 _LONG = ("e2e", "quality", "stream", "recovery", "delta", "flows", "dags")
+# Folders whose files share one arrangement that takes minutes: on two workers it would be made twice.
+_TOGETHER = ("e2e", "recovery")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {REPO / "tests" / folder: place for place, folder in enumerate(_LONG)}
     items.sort(key=lambda item: places.get(item.path.parent, len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file goes to one worker whole, as with ``--dist loadfile``; of some folders all files to the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByArrangement(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            folder = file.split("/")[1]
+            return folder if folder in _TOGETHER else file
+
+    return ByArrangement(config, log)
 
 
 @pytest.fixture(scope="session")

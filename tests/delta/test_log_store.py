@@ -265,6 +265,7 @@ def both(drivers: list[Driver], uri: str, *commands: str) -> int:
     return sum(int(answer.split()[1]) for answer in answers)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600 + 60 * MERGES)
 @pytest.mark.parametrize("other", ["merge", "optimize"])
 def test_a_merge_against_another_writer_loses_and_doubles_no_row(
@@ -281,6 +282,7 @@ def test_a_merge_against_another_writer_loses_and_doubles_no_row(
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.proof
 def test_two_drivers_with_deltas_default_store_lose_commits(
     spark: Any, lake: str, drivers: list[Driver]
 ) -> None:

@@ -443,6 +443,7 @@ def test_a_dry_run_says_and_does_nothing(world: World) -> None:
     assert (world.version(table), maintain._recorded(job, table.name)) == (before, ())
 
 
+@pytest.mark.proof
 def test_merges_against_optimize_leave_every_row_once(world: World) -> None:
     """Delta decides who wins; the other one is told so, and repeats."""
     table = world.table(BRONZE)

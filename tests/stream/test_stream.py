@@ -258,6 +258,7 @@ def test_a_crash_before_the_marks_loses_and_doubles_nothing(topic: Topic) -> Non
     assert marks.records == 120
 
 
+@pytest.mark.proof
 def test_without_transactions_the_same_crash_doubles(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what the tests above show is the transactions' doing."""
 
@@ -276,6 +277,7 @@ def test_without_transactions_the_same_crash_doubles(topic: Topic, monkeypatch: 
     assert (bronze.total(), refused.total()) == (60, 60)
 
 
+@pytest.mark.proof
 def test_compaction_goes_on_beside_the_stream(topic: Topic) -> None:
     topic = topic.with_options(stream={"max_offsets_per_trigger": 30})
     topic.spark.conf.set("spark.databricks.delta.autoCompact.minNumFiles", "2")
@@ -457,6 +459,7 @@ def test_available_now_is_of_the_stream_alone(setup: Setup) -> None:
         stream.to_bronze(a_job(setup.settings, stream=False, available_now=True))
 
 
+@pytest.mark.proof
 def test_killed_again_and_again_and_stopped_at_last(topic: Topic, aws: Aws, tmp_path: Path) -> None:
     """spark-submit as EMR starts it: kill -9 at random moments while events come, then a cancellation's SIGTERM."""
     place = Place(
