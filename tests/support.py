@@ -86,8 +86,7 @@ def spark_properties(state: Path, endpoint: str) -> dict[str, str]:
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.driver.extraJavaOptions": " ".join(
             [
-                # A job ends before the second compiler pays; a JVM that plans for half an hour gains a fifth by it.
-                *(option for option in FAST_OPTIONS if option != "-XX:TieredStopAtLevel=1"),
+                *FAST_OPTIONS,
                 f"-Dlog4j2.configurationFile={log4j_file}",
                 f"-Dderby.system.home={state}",
             ]

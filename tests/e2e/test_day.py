@@ -155,7 +155,7 @@ def test_orders_that_no_window_brought_are_found_and_brought_back(world: World) 
     run, days = run_id(1, hour=9), ("--source", "snowflake", "--from", "2026-10-20", "--to", "2026-10-21")
     bronze = world.rows("bronze.snowflake_orders")
     assert world.run("backfill", run, *days, "--chunk-days", "1", "--dry-run") == 0
-    shown = [note for note in world.outcome("backfill", run).notes if "snowflake_orders: " in note]
+    shown = [note for note in world.outcome("backfill", run).notes if "added" in note]
     assert len([note for note in shown if ": 1 rows added, 0 removed, 0 changed, " in note]) == 2
     assert [note for note in shown if "order_id=ORD-LATE" in note]
     assert world.rows("bronze.snowflake_orders") == bronze
