@@ -18,9 +18,10 @@ from lakehouse.contracts.spark import schema
 from lakehouse.delta.log import log_head
 from lakehouse.errors import ContractError, TableUnreadable
 from lakehouse.flows.apply_contracts import apply_contracts
+from tests.contracts import own
 from tests.support import Aws
 
-ORDERS = contracts.load("silver.orders")
+ORDERS = own.load("silver.orders")
 CHANNEL = Column("channel", "string", "string", False, "internal", "Sales channel, the shop's own word")
 
 

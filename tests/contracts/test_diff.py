@@ -9,8 +9,9 @@ import pytest
 from lakehouse import contracts
 from lakehouse.contracts import Column, Contract
 from lakehouse.contracts.diff import diff, is_breaking
+from tests.contracts import own
 
-OLD = contracts.load("silver.orders")
+OLD = own.load("silver.orders")
 
 
 def column(**fields: object) -> Contract:

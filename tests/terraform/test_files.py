@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from common import settings
+from lakehouse.flows.ingest import SOURCES
 from tests.support import REPO
 
 TERRAFORM = REPO / "terraform"
@@ -101,6 +102,28 @@ def test_landing_is_kept_as_long_as_the_contracts_say() -> None:
         if one["property"] == "landingRetention"
     }
     assert promised == {default}
+
+
+def test_landing_of_every_source_is_written_and_expires() -> None:
+    """Folders below landing/ are named one by one, because the vendor's inbox is not ours to write."""
+    lists = {
+        path.name: re.findall(r'"([^"]+)"', found)
+        for path in TERRAFORM.glob("*.tf")
+        for found in re.findall(r'\[([^\]]*"vendor/vendor_shipments"[^\]]*)\]', path.read_text())
+    }
+    assert "iam.tf" in lists
+    for name, folders in lists.items():
+        for source, tables in SOURCES.items():
+            landed = [
+                folder
+                for folder in folders
+                if any(f"{source}/{each}/".startswith(f"{folder}/") for each in tables)
+            ]
+            assert landed, (
+                f"terraform/{name}: the list with {folders[0]!r} lacks {source!r}, whose jobs may not land"
+            )
+            folders = [folder for folder in folders if folder not in landed]
+        assert not folders, f"terraform/{name} lists {folders}, which no source of flows/ingest.py lands in"
 
 
 def test_alarms_know_every_table_and_job() -> None:
