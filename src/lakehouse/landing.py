@@ -52,6 +52,7 @@ class LandedFile(BaseModel):
 
 class Manifest(BaseModel):
     """What was landed. ``fields`` counts, per source field, the rows in which it was present (null included).
+    ``rows`` is None where they stay in the source (a range of Kafka offsets) and are counted when they are read.
 
     ``window_to`` is the watermark this run sets once it is certified; ``state`` is what a source needs to go on
     from there instead of a time (Kafka offsets, checksums of vendor files).
@@ -70,11 +71,16 @@ class Manifest(BaseModel):
     window_to: datetime | None
     landed_at: datetime
     files: tuple[LandedFile, ...]
-    rows: int
+    rows: int | None
     fields: dict[str, int]
     state: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     kind: Kind = "window"
+
+    @property
+    def words(self) -> str:
+        """How much was landed, in words."""
+        return "a range of offsets" if self.rows is None else f"{self.rows} rows"
 
     def uris(self, settings: Settings, format: Literal["jsonl", "parquet"]) -> list[str]:
         """Locations of the parts of one format."""
@@ -177,11 +183,13 @@ class LandingWriter:
         state: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
         rows: int | None = None,
+        in_source: bool = False,
     ) -> Manifest:
         """Write the manifest; where another try was first, its manifest is the truth and is returned.
 
-        ``fields`` are names that the source declared (a header, a result's columns) even if no row came. ``rows``
-        states the count where the rows stay in the source (a range of Kafka offsets).
+        ``fields`` are names that the source declared (a header, a result's columns) even if no row came. ``in_source``
+        says that the rows stay in the source (a range of Kafka offsets): then ``rows`` is their count, None where
+        nobody has counted them.
         """
         manifest = Manifest(
             source=self._source,
@@ -191,7 +199,7 @@ class LandingWriter:
             window_to=window_to,
             landed_at=run_time(self._run_id),
             files=tuple(self._files),
-            rows=self._rows if rows is None else rows,
+            rows=rows if in_source else self._rows,
             fields={**dict.fromkeys(fields, 0), **self._fields},
             state=dict(state or {}),
             notes=tuple(notes),

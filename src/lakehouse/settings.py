@@ -111,7 +111,8 @@ class StreamSettings(_Frozen):
 class KafkaSettings(_Frozen):
     """The order topic. ``mode`` batch reads a bounded range a run; stream is fed by a job of its own.
 
-    An event larger than ``max_value_bytes`` is refused unparsed.
+    An event larger than ``max_value_bytes`` is refused unparsed. ``lost_before``: by partition, an offset before which
+    records that expired unread are known to be lost; without it a run refuses to go on behind them.
     """
 
     secret: str
@@ -119,6 +120,7 @@ class KafkaSettings(_Frozen):
     mode: Literal["batch", "stream"] = "batch"
     security_protocol: Literal["SASL_SSL", "SASL_PLAINTEXT"] = "SASL_SSL"
     max_value_bytes: int = Field(default=1_048_576, ge=1)
+    lost_before: dict[int, int] = {}
     stream: StreamSettings = StreamSettings()
 
 

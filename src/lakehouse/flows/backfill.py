@@ -4,8 +4,9 @@ The story of a chunk: land the range, load it by the code of every ingest (rows 
 same payload are duplicates, and not written), have the Bronze gate judge it, record it. The next promotion takes it in
 like any other run. No watermark moves.
 
-What the range speaks of: Snowflake, the time of the event; HubSpot, Salesforce, that of the last change; Kafka, that at
-which the broker received the record; the vendor's files, that at which they came to the inbox; FX, the quotes' day.
+What the range speaks of: Snowflake, the time of the event; HubSpot, Salesforce, that of the last change; Kafka, the
+record's timestamp, which its producer gives unless the topic says LogAppendTime; the vendor's files, that at which they
+came to the inbox; FX, the quotes' day.
 
 Chunks derive their run ids from that of the job: killed anywhere and started again under the same run id, a backfill
 lands nothing twice and goes on with the first chunk that is not certified. Beside a run that has loaded a table and

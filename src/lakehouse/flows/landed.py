@@ -125,9 +125,13 @@ def _row_fields(text: Column) -> Column:
 
 def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
     columns = "topic string, partition int, offset bigint, broker_ts timestamp, key binary, value binary"
-    if not manifest.rows:
+    if not kafka.holds_offsets(manifest):
         return local_frame(spark, [], f"{columns}, fields {_FIELDS}, payload string, {POSITION} string")
     frame = spark.read.format("kafka").options(**kafka.connector_options(settings, manifest)).load()
+    times = kafka.record_times(manifest)
+    if times is not None:
+        since, until = (F.lit(time.isoformat()).cast("timestamp") for time in times)
+        frame = frame.where((F.col("timestamp") >= since) & (F.col("timestamp") < until))
     return records(frame, settings.sources.kafka.max_value_bytes)
 
 

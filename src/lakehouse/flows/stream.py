@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import math
-import re
 import signal
 import threading
 import time
@@ -35,7 +34,7 @@ from lakehouse import contracts, store
 from lakehouse.cli import Job
 from lakehouse.delta.read import head, is_untouched, read
 from lakehouse.delta.write import append_once
-from lakehouse.errors import ConfigError, StreamRefused, UsageError, Violation
+from lakehouse.errors import ConfigError, SourceUnavailable, StreamRefused, UsageError, Violation
 from lakehouse.flows.ingest import certification, ingest
 from lakehouse.flows.landed import records
 from lakehouse.observe import lineage, metrics
@@ -59,8 +58,6 @@ _REFUSE_UNFINISHED = "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart"
 _POLL_SECONDS = 0.5
 _ALIVE_EVERY = timedelta(minutes=1)
 _LINEAGE_EVERY = timedelta(minutes=5)
-# How Spark's Kafka source says that offsets it was to read are gone, or that they went backwards.
-_DATA_LOSS = re.compile(r"KAFKA_DATA_LOSS|data may have been (lost|missed)|OffsetOutOfRange", re.IGNORECASE)
 
 
 class _Stopping(Exception):
@@ -114,17 +111,18 @@ class _Stream:
         self._failure: Exception | None = None
         self._lock = threading.Lock()
 
-        topic_id, limits = kafka.look(self._settings)
+        topic = kafka.look(self._settings)
         certified = certification(job, BRONZE)
         marks = read_marks(self._settings)
-        self._starts = kafka.stream_starts(
-            self._topic, topic_id, limits, Watermark(states=certified.states), marks
+        self._starts, losses = kafka.stream_starts(
+            self._settings, topic, Watermark(states=certified.states), marks
         )
+        job.outcome.notes.extend(losses)
         heads = {name: head(job.spark, self._uri(name)) for name in (BRONZE, dlq.TABLE)}
         self._marks = _continued(
             marks,
             self._topic,
-            topic_id,
+            topic.id,
             self._starts,
             {name: each.table_id for name, each in heads.items()},
             job.run_id,
@@ -135,7 +133,7 @@ class _Stream:
         write_marks(self._settings, self._marks)
         self._held = self._beyond_marks()
         now = datetime.now(UTC)
-        latest = {str(partition): high for partition, (_, high) in limits.items()}
+        latest = _latest(topic)
         self._progress = Progress(
             run_id=job.run_id,
             topic=self._topic,
@@ -189,9 +187,8 @@ class _Stream:
                 return
             if self._failure is not None:
                 raise self._failure from error
-            if _DATA_LOSS.search(str(error)):
-                found = Violation(self._topic, "offsets that are gone or went backwards", "the next ones")
-                raise kafka.made_anew(self._topic, found) from error
+            if (loss := kafka.lost(self._topic, error)) is not None:
+                raise loss from error
             raise
 
     def batch(self, frame: DataFrame, batch_id: int) -> None:
@@ -220,15 +217,13 @@ class _Stream:
                 F.count(F.lit(1)).alias("rows"),
                 F.count_if(is_bad).alias("bad"),
             ).collect()  # fmt: skip
-            if not found:
-                return
             ranges = {str(row["partition"]): (int(row["first"]), int(row["last"]) + 1) for row in found}
             read_rows, bad = sum(row["rows"] for row in found), sum(row["bad"] for row in found)
             if self._is_done(query_id, batch_id, ranges):
                 return
             # After the records were read: they came from the topic that is looked at, or this refuses them.
-            topic_id, limits = kafka.look(self._settings)
-            kafka.require_same_topic(self._topic, topic_id, {self._marks.topic_id})
+            topic = kafka.look(self._settings)
+            kafka.require_same_topic(self._topic, topic.id, {self._marks.topic_id})
             self._require_owner()
             note = self._note(batch_id, ranges)
             good_rows = rows.where(~is_bad).select(*self._contract_columns())
@@ -240,9 +235,22 @@ class _Stream:
         finally:
             rows.unpersist()
         self._require_owner()
-        self._move_marks(query_id, batch_id, ranges, read_rows)
-        latest = {str(partition): high for partition, (_, high) in limits.items()}
-        self._tell(read_rows, bad, time.monotonic() - began, latest)
+        self._move_marks(query_id, batch_id, self._ends(batch_id), read_rows)
+        self._tell(read_rows, bad, time.monotonic() - began, _latest(topic))
+
+    def _ends(self, batch_id: int) -> dict[str, int]:
+        """Where a batch ends, as Spark wrote it down before it began: beyond its last event where offsets hold none.
+
+        Spark's offset log: a version, metadata, then the offsets of each source as JSON, one a line.
+        """
+        uri = f"{self._settings.kafka_checkpoint_uri}/offsets/{batch_id}"
+        lines = (store.get(uri) or b"").decode().splitlines()
+        if len(lines) != 3:
+            raise StreamRefused(
+                f"{self._topic}: received {len(lines)} lines at {uri}, expected a version, metadata and offsets",
+                hint="recover the checkpoint (docs/recovery.md, recover-checkpoint)",
+            )
+        return {partition: int(offset) for partition, offset in json.loads(lines[2])[self._topic].items()}
 
     def _judged(self, frame: DataFrame, landed_at: datetime) -> DataFrame:
         at = F.lit(landed_at.isoformat()).cast("timestamp")
@@ -358,12 +366,9 @@ class _Stream:
         key = ["topic", "partition", "offset"]
         return rows.join(self._streamed(spark, name).where(doubtful).select(*key), on=key, how="left_anti")
 
-    def _move_marks(
-        self, query_id: str, batch_id: int, ranges: Mapping[str, tuple[int, int]], count: int
-    ) -> None:
+    def _move_marks(self, query_id: str, batch_id: int, ends: Mapping[str, int], count: int) -> None:
         marks = self._marks
-        ends = {partition: until for partition, (_, until) in ranges.items()}
-        until = dict(sorted((marks.until | ends).items()))
+        until = dict(sorted({**marks.until, **ends}.items()))
         self._marks = marks.model_copy(
             update={
                 # A partition that the topic got since was read from its beginning.
@@ -399,7 +404,7 @@ class _Stream:
                 rejected=rejected,
                 seconds=round(seconds, 3),
                 rows_per_second=round(count / seconds, 1),
-                dlq_share=round(rejected / count, 6),
+                dlq_share=round(rejected / count, 6) if count else 0.0,
                 total_rows=before.total_rows + count,
                 total_rejected=before.total_rejected + rejected,
                 until=self._marks.until,
@@ -423,8 +428,19 @@ class _Stream:
         now = datetime.now(UTC)
         with self._lock:
             if now - self._progress.alive_at >= _ALIVE_EVERY:
-                self._progress = self._progress.model_copy(update={"alive_at": now})
+                latest = self._latest_now()
+                lag = _lag(self._progress.until, latest)
+                self._progress = self._progress.model_copy(
+                    update={"alive_at": now, "latest": latest, "lag": lag}
+                )
                 write_progress(self._settings, self._progress)
+
+    def _latest_now(self) -> dict[str, int]:
+        """The topic's end, also where no batch comes: a transaction that is never ended holds back all behind it."""
+        try:
+            return _latest(kafka.look(self._settings))
+        except SourceUnavailable:
+            return self._progress.latest
 
     def _outcomes(self) -> list[TableOutcome]:
         done = self._progress
@@ -478,6 +494,10 @@ def _continued(
             "start again",
         )
     return marks.model_copy(update={"begin": begin | marks.begin, "until": begin | marks.until})
+
+
+def _latest(topic: kafka.Topic) -> dict[str, int]:
+    return {str(partition): end for partition, end in topic.ends.items()}
 
 
 def _lag(until: Mapping[str, int], latest: Mapping[str, int]) -> dict[str, int]:

@@ -16,8 +16,9 @@ class Progress(BaseModel):
     """The last batch of the stream, and the stream as a whole.
 
     ``at``: end of the batch; ``alive_at``: when the job last said anything. ``rows`` and ``rejected`` are of the batch,
-    ``total_*`` since the job started. ``until``: next offset by partition; ``latest``: the topic's end as the batch saw
-    it; ``lag``: records in between. ``dlq_share``: rejected of rows. ``batch_id`` is None before the first batch.
+    ``total_*`` since the job started. ``until``: next offset by partition; ``latest``: the topic's end as last seen,
+    open transactions included; ``lag``: offsets in between. ``dlq_share``: rejected of rows. ``batch_id`` is None
+    before the first batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -88,7 +88,7 @@ def look(recovery: Recovery, tables: Sequence[str]) -> dict[str, list[Landed]]:
     for each in (one for group in found.values() for one in group):
         counts = each.load.counts
         recovery.say(
-            f"{each.table}: run {each.run_id} landed {each.manifest.rows} rows: {counts['inserted']} would be loaded, "
+            f"{each.table}: run {each.run_id} read {each.load.read_rows} rows: {counts['inserted']} would be loaded, "
             f"{counts['quarantined']} refused, {counts['duplicate']} are repeats"
         )
     return found

@@ -86,7 +86,7 @@ def _describe(recovery: Recovery, name: str, run_id: str) -> None:
         words = (
             "has not landed: the source is asked for the window from the watermark as it is now"
             if manifest is None
-            else f"has landed {manifest.rows} rows: the source is not asked again"
+            else f"has landed {manifest.words}: the source is not asked again"
         )
         recovery.say(f"  {table} {words}")
 

@@ -262,7 +262,7 @@ def _describe(
         state = (
             "certified" if run_id in known.run_ids else "refused" if run_id in known.latest else "not judged"
         )
-        landed = "no landing" if manifest is None else f"{manifest.rows} rows landed"
+        landed = "no landing" if manifest is None else f"{manifest.words} landed"
         recovery.say(f"{known.table}: run {run_id} ({state}, {landed}) is not read any more")
     live = _live(recovery, known.table)
     found = verdicts.read_all(recovery.settings, known.table)
