@@ -32,6 +32,20 @@ BREAKING: dict[str, dict[str, str]] = {
     "status_known": {"status": "paid"},
     "currency_known": {"currency": "XXX"},
 }
+BLANKS = (
+    "",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\x00",
+    "\u00a0",
+    "\u2028",
+    "\u200b",
+    "\ufeff",
+    "\u3000",
+    " \u3164\u2800",
+)
 BRONZE = contracts.load_all("bronze")
 # Columns that Kafka gives itself, in the order of its contract.
 RECORD = {"topic": "orders", "partition": 0, "offset": 5, "broker_ts": NOON, "key": b"k", "value": b"{}"}
@@ -138,9 +152,14 @@ def test_every_rule_refuses_its_row_and_no_other(spark: SparkSession, contract: 
         good,
         *[good | breaking_fields(contract, rule) for rule in judged],
     ]
-    # Blank text in a required column is no value.
-    blank = [rule for rule in judged if rule.kind == "not_null"]
-    rows += [good | {contract.column(rule.columns[0]).source_field or "": "  "} for rule in blank]
+    # Blank text in a required column is no value: of the first, which is a key, in every form.
+    required = [rule for rule in judged if rule.kind == "not_null"]
+    blank = [required[0]] * len(BLANKS) + required[1:]
+    texts = [*BLANKS, *["  "] * (len(required) - 1)]
+    rows += [
+        good | {contract.column(rule.columns[0]).source_field or "": text}
+        for rule, text in zip(blank, texts, strict=True)
+    ]
     rows += [None, {"_malformed": "the value is not a JSON object"}]
     split = rules.split(landed(spark, contract, rows), contract).persist()
     try:

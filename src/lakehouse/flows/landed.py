@@ -9,27 +9,24 @@ A payload is all there is to know of a row: ``unpacked`` gives from it the field
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse import contracts
 from lakehouse.contracts import quote
 from lakehouse.landing import MALFORMED_FIELD, POSITION, SURPLUS_FIELD, Manifest, parquet_schema
-from lakehouse.quality import dlq
+from lakehouse.quality import dlq, json_text
 from lakehouse.session import local_frame
 from lakehouse.settings import Settings
 from lakehouse.sources import kafka
 
-_FIELDS = "map<string,string>"
 # Footers of parts that are read at a time.
 _SIDE_BY_SIDE = 16
-_SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-# A pair; any other escape; the backslash and the rest of half a pair.
-_ESCAPES = r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(\\[^u])|(\\)(u[dD][89a-fA-F][0-9a-fA-F]{2})"
 HALF_PAIR = "the value escapes half of a surrogate pair"
-_SURROGATE_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
 
 def read_landed(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
@@ -64,7 +61,7 @@ def unpacked(frame: DataFrame, source: str, max_value_bytes: int) -> DataFrame:
             **{name: F.unbase64(F.col(f"__record.{name}")) for name in ("key", "value")},
         }
     )
-    return whole.withColumn("fields", json_fields(F.col("value"), max_value_bytes)).drop("__record")
+    return whole.withColumn("fields", json_fields(F.col("value"), max_value_bytes, _texts())).drop("__record")
 
 
 def _replayed(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
@@ -103,7 +100,7 @@ def _columns(landed: DataFrame) -> DataFrame:
 
 def _lines(spark: SparkSession, uris: list[str]) -> DataFrame:
     if not uris:
-        return local_frame(spark, [], f"fields {_FIELDS}, payload string, {POSITION} string")
+        return local_frame(spark, [], f"fields {json_text.MAP}, payload string, {POSITION} string")
     lines = spark.read.text(uris).select(
         _row_fields(F.col("value")).alias("fields"), F.col("value").alias("payload")
     )
@@ -111,22 +108,19 @@ def _lines(spark: SparkSession, uris: list[str]) -> DataFrame:
 
 
 def _row_fields(text: Column) -> Column:
-    """The members of a JSON object in a line. As a variant: numbers stay exact, where from_json makes doubles.
-
-    Half of a surrogate pair names no character and cannot be stored; Spark makes a question mark of it. It stays in its
-    field as the six characters of its escape, and the row says so as malformed.
+    """The members of a JSON object in a line, each as it came; half of a surrogate pair, which names no character and
+    cannot be stored, as the six characters of its escape: the row says so as malformed.
     """
-    spelt = F.when(text.rlike(_SURROGATE), F.regexp_replace(text, _ESCAPES, "$1$2$3$3$4")).otherwise(text)
-    fields = F.try_variant_get(F.try_parse_json(spelt), "$", _FIELDS)
+    fields = json_text.members(text)
     others = F.map_filter(fields, lambda name, _: name != MALFORMED_FIELD)
     reason = F.create_map(F.lit(MALFORMED_FIELD), F.lit(HALF_PAIR))
-    return F.when(spelt == text, fields).otherwise(F.map_concat(others, reason))
+    return F.when(json_text.has_half_pair(text), F.map_concat(others, reason)).otherwise(fields)
 
 
 def _records(spark: SparkSession, settings: Settings, manifest: Manifest) -> DataFrame:
     columns = "topic string, partition int, offset bigint, broker_ts timestamp, key binary, value binary"
     if not kafka.holds_offsets(manifest):
-        return local_frame(spark, [], f"{columns}, fields {_FIELDS}, payload string, {POSITION} string")
+        return local_frame(spark, [], f"{columns}, fields {json_text.MAP}, payload string, {POSITION} string")
     frame = spark.read.format("kafka").options(**kafka.connector_options(settings, manifest)).load()
     times = kafka.record_times(manifest)
     if times is not None:
@@ -157,41 +151,62 @@ def records(frame: DataFrame, max_value_bytes: int) -> DataFrame:
 @lru_cache(maxsize=8)
 def _taken_apart(max_value_bytes: int) -> tuple[Column, Column]:
     """``fields`` and ``payload`` of a record; made once, not once a batch of the stream."""
-    return json_fields(F.col("value"), max_value_bytes).alias("fields"), dlq.payload().alias("payload")
+    return json_fields(F.col("value"), max_value_bytes, _texts()).alias("fields"), dlq.payload().alias(
+        "payload"
+    )
 
 
-def json_fields(value: Column, max_bytes: int) -> Column:
+def json_fields(value: Column, max_bytes: int, texts: Sequence[str] = ()) -> Column:
     """The members of a JSON object held in bytes; ``_malformed`` alone where it is none (RFC 8259), or no UTF-8.
 
     What RFC 8259 leaves open is decided here:
 
     - Refused: a null (tombstone), more than ``max_bytes`` (never parsed), bytes that are no UTF-8, a byte order mark,
       the same name twice in one object (however spelt), half of a surrogate pair as an escape (it names no
-      character), arrays and objects nested more than about 1,000 deep, a number of more than 1,000 digits.
+      character), arrays and objects nested more than about 1,000 deep, a number of more than 1,000 digits, an object,
+      an array, true or false as one of ``texts`` (the members that a text or a number has to name).
     - Refused as RFC 8259 has it: single quotes, NaN and Infinity, comments, trailing commas, leading zeros, control
       characters in strings, anything but white space after the object, a value that is no object.
     - Taken: any white space around, any order of names, names that the contract does not know, whatever they hold.
-      A number beyond a double's range (1e400) is a number: where the contract knows the field, its type refuses it.
+      A number of any size or precision, as it was sent: where the contract knows the field, its type judges it.
 
-    Parsed as a variant, which refuses what the RFC does and duplicate names, and keeps numbers exact to 38 digits.
-    The parser ignores what follows the first value. Wrapped once as an array's element and once as an object's
-    member, trailing text breaks at least one of the two: no text closes both a bracket and a brace.
+    Parsed as a variant, which refuses what the RFC does and duplicate names. The parser ignores what follows the first
+    value. Wrapped once as an array's element and once as an object's member, trailing text breaks at least one of the
+    two: no text closes both a bracket and a brace. The member has its numbers quoted (``quality.json_text``).
     """
     text = F.when(F.octet_length(value) <= max_bytes, value.cast("string"))
     element = F.try_parse_json(F.concat(F.lit("["), text, F.lit("]")))
-    member = F.try_parse_json(F.concat(F.lit('{"v":'), text, F.lit("}")))
-    fields = F.try_variant_get(element, "$[0]", _FIELDS)
-    is_alone = F.try_variant_get(element, "$[1]", "variant").isNull() & member.isNotNull()
-    # Escaped backslashes first: what follows them is no escape.
-    escapes = F.replace(text, F.lit("\\\\"), F.lit("__"))
-    has_half = F.regexp_replace(escapes, _SURROGATE_PAIR, "__").rlike(_SURROGATE)
+    exact = json_text.with_numbers_quoted(text)
+    member = F.try_parse_json(F.concat(F.lit('{"v":'), exact, F.lit("}")))
+    fields = F.try_variant_get(member, "$.v", json_text.MAP)
+    is_object = F.try_variant_get(element, "$[0]", json_text.MAP).isNotNull()
+    is_alone = F.try_variant_get(element, "$[1]", "variant").isNull()
     reason = (
         F.when(value.isNull(), "the value is null (a tombstone)")
         .when(F.octet_length(value) > max_bytes, f"the value has more than {max_bytes} bytes")
         .when(~F.is_valid_utf8(text), "the value is not UTF-8")
-        .when(fields.isNull() | ~is_alone, "the value is not a JSON object")
-        .when(has_half, HALF_PAIR)
+        .when(~(is_object & is_alone) | fields.isNull(), "the value is not a JSON object or has a name twice")
+        .when(json_text.has_half_pair(text), HALF_PAIR)
     )
+    reason = F.coalesce(reason, *[_not_text(member, name) for name in texts])
     # A sender's field of such a name says nothing about our parsing.
     known = F.map_filter(fields, lambda name, _: ~name.isin(POSITION, MALFORMED_FIELD, SURPLUS_FIELD))
     return F.when(reason.isNull(), known).otherwise(F.create_map(F.lit(MALFORMED_FIELD), reason))
+
+
+def _not_text(member: Column, name: str) -> Column:
+    """Why a member is nothing that could be taken for text; null where it is, or is not there."""
+    kind = F.schema_of_variant(F.try_variant_get(member, f"$.v.{name}", "variant"))
+    found = (
+        F.when(kind.startswith("OBJECT"), "an object")
+        .when(kind.startswith("ARRAY"), "an array")
+        .when(kind == "BOOLEAN", "true or false")
+    )
+    return F.concat(F.lit("the value has "), found, F.lit(f" as {name}"))
+
+
+@lru_cache
+def _texts() -> tuple[str, ...]:
+    """The members of an event that the contract takes as text."""
+    columns = contracts.load(dlq.BRONZE).columns
+    return tuple(each.source_field for each in columns if each.type == "string" and each.source_field)

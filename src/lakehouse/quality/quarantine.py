@@ -16,6 +16,7 @@ from lakehouse.contracts import Contract, quote
 from lakehouse.contracts.spark import schema
 from lakehouse.delta.read import read
 from lakehouse.landing import POSITION, Manifest
+from lakehouse.quality import json_text
 from lakehouse.quality.insert import insert_new
 from lakehouse.quality.rules import PAYLOAD, REASONS, show
 from lakehouse.settings import Settings
@@ -81,7 +82,7 @@ def replace_open(
 
 def as_received(payload: Column) -> Column:
     """What the source gave of a refused row, whatever landing it came in: equal for the same row extracted twice."""
-    fields = F.try_variant_get(F.try_parse_json(payload), "$", "map<string,string>")
+    fields = json_text.members(payload)
     own = F.map_filter(fields, lambda name, _: name != POSITION)
     return F.sha2(F.coalesce(F.to_json(F.array_sort(F.map_entries(own))), payload), 256)
 

@@ -3,7 +3,8 @@
 ``split`` judges every row, ``batch_metrics`` counts what it found in one aggregation, ``refusals`` tells where the
 batch as a whole is not what the contract describes. Nothing here writes.
 
-Blank text in a required column, or in one that is no string, counts as no value. Strings stay as received.
+Blank text in a required column (white space of any kind, characters that nobody sees), or spaces in one that is no
+string, count as no value. Strings stay as received.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ _OWN_WORDS = (
     "(received nothing|bytes that are not UTF-8|[0-9]+ cells, expected [0-9]+|"
     "a quote (in a cell without quotes|that is never closed)|text behind a closing quote|"
     "a carriage return outside of quotes|quotes around lines that read as rows by themselves|"
-    "the value (is|has|escapes) [A-Za-z0-9 ()-]+)"
+    "the value (is|has|escapes) [A-Za-z0-9_ ()-]+)"
 )
 _OLD_SURPLUS = "; surplus: "
+# Nothing that anybody could see: separators, control and format characters, and the letters that are drawn as nothing.
+_BLANK = r"\A[\p{Z}\p{Cc}\p{Cf}\x{034F}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}]*\z"
 # Fewer unreadable values than this are single bad rows, not a column of another type.
 _THROUGHOUT = 10
 _SHOWN_CHARACTERS = 80
@@ -241,7 +244,7 @@ def _checks(contract: Contract) -> list[_Check]:
 def _violation(rule: RowRule, columns: Sequence[Column]) -> SparkColumn:
     if rule.kind == "not_null" and columns[0].source_field is not None:
         # What could not be read has a reason already; that it is null now is our own doing.
-        return F.coalesce(F.trim(F.col(columns[0].raw)) == "", F.lit(True))
+        return F.coalesce(F.col(columns[0].raw).rlike(_BLANK), F.lit(True))
     return F.expr(rule.violation)
 
 
