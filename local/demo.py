@@ -97,6 +97,7 @@ def demo(data_dir: Path | None) -> int:
     outcomes = report.outcomes(running, result.run_id)
     print(report.ledger(outcomes))
     print(report.verdicts(running, outcomes))
+    print(report.notes(outcomes))
     if result.succeeded:
         with clock.step("Three questions to Gold, through Athena"):
             print(report.answers(running))

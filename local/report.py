@@ -22,10 +22,10 @@ QUESTIONS = (
     (
         "The five best customers",
         """
-        SELECT c.name, c.country, count(*) AS orders, sum(f.amount_usd) AS revenue_usd
+        SELECT c.id, c.name, c.country, count(*) AS orders, sum(f.amount_usd) AS revenue_usd
         FROM fact_orders f JOIN dim_customers c ON f.customer_id = c.id
         WHERE f.status <> 'CANCELLED'
-        GROUP BY 1, 2 ORDER BY revenue_usd DESC NULLS LAST LIMIT 5
+        GROUP BY 1, 2, 3 ORDER BY revenue_usd DESC NULLS LAST LIMIT 5
         """,
     ),
     (
@@ -90,15 +90,20 @@ def verdicts(stack: Stack, found: list[dict[str, Any]]) -> str:
             verdict = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
             passed = sum(rule["passed"] for rule in verdict["rules"])
             certified = (
-                f"version {verdict['version']}, {len(verdict['certified_runs'])} run(s)"
+                f"version {verdict['version']}, {_runs(len(verdict['certified_runs']))}"
                 if verdict["outcome"] != "failed"
                 else "nothing"
             )
             lines.append(
                 [verdict["table"], verdict["outcome"], certified, f"{passed} of {len(verdict['rules'])} hold"]
             )
-    notes = [f"  {note}" for outcome in found if outcome["verdicts"] for note in outcome["notes"]]
-    return "\n".join(["\nVerdicts", _columns(lines), *notes])
+    return "\n".join(["\nVerdicts", _columns(lines)])
+
+
+def notes(found: list[dict[str, Any]]) -> str:
+    """What the jobs have to say beyond numbers: files that were left out, fields that nobody knows, what waits."""
+    lines = [f"  {outcome['job']}: {note}" for outcome in found for note in outcome["notes"]]
+    return "\n".join(["\nNotes of the jobs", *(lines or ["  none"])])
 
 
 def answers(stack: Stack) -> str:
@@ -138,6 +143,10 @@ def failure(result: RunResult) -> str:
     if unrun:
         lines.append(f"Not run: {', '.join(unrun)}")
     return "\n".join(lines)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _columns(lines: list[list[str]]) -> str:

@@ -14,7 +14,7 @@ if (REPO / "src" / "lakehouse").is_dir():
     sys.path[:0] = [str(REPO / "src"), str(REPO)]
 
 from lakehouse.errors import LakehouseError, UsageError  # noqa: E402  # the path is set just above
-from lakehouse.observe import graph  # noqa: E402
+from lakehouse.observe import drawing, graph  # noqa: E402
 from lakehouse.observe.transport import lineage_uri  # noqa: E402
 from lakehouse.settings import load_settings, settings_location  # noqa: E402
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     run_id, drawn = found
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(graph.svg(drawn, f"Lineage of run {run_id}"), encoding="utf-8")
+    arguments.out.write_text(drawing.svg(drawn, f"Lineage of run {run_id}"), encoding="utf-8")
     print(f"run {run_id}\n" + "\n".join(f"  {line}" for line in graph.words(drawn)))
     print(f"drawn in {arguments.out}")
     return 0

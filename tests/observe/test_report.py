@@ -101,6 +101,26 @@ def test_the_page_shows_the_run() -> None:
         assert words in text, words
 
 
+def test_jobs_lead_to_their_logs_and_tables_and_say_their_notes() -> None:
+    told = an_outcome(
+        notes=["late.csv was left out"],
+        verdicts=[{"table": "silver.orders", "outcome": "failed", "uri": "u"}],
+    )
+    drawn = render(a_status(outcomes=[told], logs={"bronze_to_silver": "s3://logs/jobs/1/SPARK_DRIVER/"}))
+    page = Page(drawn)
+    assert "late.csv was left out" in page.text
+    assert "log s3://logs/jobs/1/SPARK_DRIVER/" in page.text
+    assert page.fetched == ["#rows-silver.orders", "#verdict-silver.orders", "#verdict-silver.orders"]
+    assert all(f'id="{link[1:]}"' in drawn for link in page.fetched)
+    assert "1 job in 12 s" in " ".join(page.text.split())
+
+
+def test_counts_that_no_table_has_are_no_columns() -> None:
+    ledger = Page(render(a_status())).text
+    assert "superseded" in ledger
+    assert "conflicts" not in ledger
+
+
 def test_a_failure_is_the_first_thing_one_reads() -> None:
     text = Page(render(a_status(outcomes=[an_outcome("dq_check_silver", "failed")]))).text
     assert text.index("Failed") < text.index("Jobs")
@@ -112,7 +132,7 @@ def test_a_phone_can_read_it_and_it_needs_nothing_else() -> None:
     drawn = render(a_status())
     page = Page(drawn)
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in drawn
-    assert page.fetched == []
+    assert [link for link in page.fetched if not link.startswith("#")] == []
     assert "@import" not in drawn
     assert "url(" not in drawn
     assert "<script" not in drawn

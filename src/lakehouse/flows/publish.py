@@ -16,7 +16,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict
 from pyspark.sql import DataFrame
@@ -149,6 +149,12 @@ def latest_marker(settings: Settings) -> Marker | None:
     """The newest complete publication."""
     names = [uri for uri in store.keys(_uri(settings, "")) if uri.endswith(_MARKER)]
     return None if not names else Marker.model_validate_json(store.get(names[-1]) or b"")
+
+
+def published_at(settings: Settings) -> datetime | None:
+    """When the newest publication was complete: the time of its marker."""
+    found = [each for each in store.objects(_uri(settings, "")) if each.uri.endswith(_MARKER)]
+    return found[-1].modified if found else None
 
 
 def _uri(settings: Settings, name: str) -> str:

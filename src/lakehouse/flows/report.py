@@ -18,7 +18,7 @@ from lakehouse.cli import Job
 from lakehouse.delta.rows import rows
 from lakehouse.flows.ingest import SOURCES
 from lakehouse.flows.watch import ages
-from lakehouse.observe import graph
+from lakehouse.observe import drawing, graph, job_logs
 from lakehouse.observe.bounded import described
 from lakehouse.observe.outcome import read_run
 from lakehouse.observe.page import Status, render
@@ -68,6 +68,7 @@ def status(settings: Settings, run_id: str, now: datetime, *, without: str = "")
 
     outcomes = [each for each in read_run(settings, run_id) if each.job != without]
     uris = [verdict.uri for outcome in outcomes for verdict in outcome.verdicts]
+    wrote = {table.table for outcome in outcomes for table in outcome.tables if table.ledger is not None}
     drawn = part("lineage", lambda: graph.graph(graph.events(settings, run_id)), graph.graph([]))
     return Status(
         run_id=run_id,
@@ -79,7 +80,8 @@ def status(settings: Settings, run_id: str, now: datetime, *, without: str = "")
         ages=part("freshness", lambda: ages(settings, now), {}),
         costs=part("cost", lambda: _costs(settings, run_id), {}),
         waiting=part("quarantine", lambda: _waiting(settings), {}),
-        graph=graph.svg(drawn, f"Lineage of run {run_id[:16]}") if drawn.edges else "",
+        logs=part("logs", lambda: job_logs.locations(settings, outcomes), {}),
+        graph=drawing.svg(drawn, f"Lineage of run {run_id[:16]}", wrote) if drawn.edges else "",
         missing=missing,
     )
 

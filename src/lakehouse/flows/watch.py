@@ -28,7 +28,7 @@ from lakehouse.delta.write import replace_where
 from lakehouse.errors import CommitConflict, UsageError, WatchAlarm
 from lakehouse.flows import publish, replay
 from lakehouse.flows.emit import bill
-from lakehouse.flows.publish import latest_marker
+from lakehouse.flows.publish import latest_marker, published_at
 from lakehouse.flows.recovery import base
 from lakehouse.flows.recovery.erasures import returned
 from lakehouse.observe import metrics as telling
@@ -193,12 +193,12 @@ def of_missing(job: Job, name: str) -> Finding:
 
 
 def ages(settings: Settings, now: datetime) -> dict[str, float]:
-    """Seconds since each table's last certification; of Gold, since the run that published it."""
+    """Seconds since each table's last certification; of Gold, since its last publication."""
     found: dict[str, float] = {}
-    marker = latest_marker(settings)
+    published = published_at(settings)
     for name in _NAMES:
         if name.startswith("gold."):
-            moments = [] if marker is None else [run_time(marker.publish_id.partition(".")[0])]
+            moments = [] if published is None else [published]
         else:
             known = verdicts.read_all(settings, name)
             moments = [each.created_at for each in known if each.passing and each.judges]

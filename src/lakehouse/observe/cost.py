@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lakehouse.settings import Prices, Settings
 
 # Cost is told, and nothing waits for it.
-_SHORT = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 2})
+SHORT = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 2})
 # Athena bills whole megabytes, and ten at least for a query that scans anything (Athena pricing).
 _MEGABYTE = 1_000_000
 _LEAST_BYTES = 10 * _MEGABYTE
@@ -58,7 +58,7 @@ def billed(settings: Settings, names: Collection[str], since: datetime) -> dict[
     """Usage by name of job run, its tries since a time added up; a name is missing where EMR does not (yet) say."""
     if settings.emr_application_id is None or not names:
         return {}
-    emr = boto3.client("emr-serverless", region_name=settings.region, config=_SHORT)
+    emr = boto3.client("emr-serverless", region_name=settings.region, config=SHORT)
     usage: dict[str, Usage] = {}
     try:
         pages = emr.get_paginator("list_job_runs").paginate(
@@ -95,7 +95,7 @@ class Scanned:
 
 def scanned(settings: Settings, since: datetime, until: datetime) -> Scanned | None:
     """The workgroups' queries submitted in [since, until); None where there were none, or Athena does not say."""
-    athena = boto3.client("athena", region_name=settings.region, config=_SHORT)
+    athena = boto3.client("athena", region_name=settings.region, config=SHORT)
     found: list[tuple[float, int]] = []
     try:
         for workgroup in settings.athena.workgroups:

@@ -1,11 +1,10 @@
-"""Which table version came from which: the graph of a run, read from its lineage events, and drawn."""
+"""Which table version came from which: the graph of a run, read from its lineage events (``drawing`` draws it)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from lakehouse import store
@@ -18,11 +17,6 @@ LAYERS = ("landing", "bronze", "silver", "gold", "ops")
 _ENDS = {"COMPLETE", "FAIL"}
 # Runs that are looked at for one with a graph: the watchdog's and others write no table.
 _RUNS_BACK = 50
-
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _HEAD = 236, 48, 96, 16, 24, 48
-_INK, _QUIET, _LINE = "#1f2933", "#52606d", "#9aa5b1"
-_FILL = {"passed": "#e3f6e8", "warned": "#fff4d6", "failed": "#fde2e1", "": "#f5f7fa"}
-_EDGE = {"passed": "#2f855a", "warned": "#b7791f", "failed": "#c53030", "": "#7b8794"}
 
 
 @dataclass(frozen=True, order=True)
@@ -127,80 +121,3 @@ def words(graph: Graph) -> list[str]:
         for node in graph.nodes
         if any(target == node for _, target, _ in graph.edges)
     ]
-
-
-def svg(graph: Graph, title: str) -> str:
-    """The graph from left to right, a column a layer. The same graph gives the same bytes."""
-    columns = _columns(graph)
-    tallest = max((len(column) for column in columns), default=0)
-    width = 2 * _MARGIN + len(columns) * (_WIDTH + _GAP_X) - _GAP_X
-    height = 2 * _MARGIN + _HEAD + tallest * (_HEIGHT + _GAP_Y)
-    place: dict[Node, tuple[int, int]] = {}
-    for x, column in enumerate(columns):
-        top = _MARGIN + _HEAD + (tallest - len(column)) * (_HEIGHT + _GAP_Y) // 2
-        for y, node in enumerate(column):
-            place[node] = (_MARGIN + x * (_WIDTH + _GAP_X), top + y * (_HEIGHT + _GAP_Y))
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" font-family="system-ui, sans-serif">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="{_MARGIN}" y="{_MARGIN + 6}" font-size="15" font-weight="600" fill="{_INK}">{escape(title)}</text>',
-        *[_drawn_edge(place[source], place[target], job) for source, target, job in graph.edges],
-        *[_drawn_node(graph, node, *at) for node, at in sorted(place.items())],
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
-
-
-def _columns(graph: Graph) -> list[list[Node]]:
-    """Nodes by layer; within one, beside what they come from, so that few lines cross."""
-    row: dict[Node, float] = {}
-    columns = []
-    for layer in LAYERS:
-        before = {
-            node: [row[source] for source, target, _ in graph.edges if target == node and source in row]
-            for node in graph.nodes
-            if node.layer == layer
-        }
-        inside = [node for _, node in sorted((_mean(rows), node) for node, rows in before.items())]
-        row |= {node: float(index) for index, node in enumerate(inside)}
-        if inside:
-            columns.append(inside)
-    return columns
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def _drawn_edge(source: tuple[int, int], target: tuple[int, int], job: str) -> str:
-    x1, y1 = source[0] + _WIDTH, source[1] + _HEIGHT // 2
-    x2, y2 = target[0], target[1] + _HEIGHT // 2
-    if x2 < x1:  # within a layer: around its right side
-        x2 = target[0] + _WIDTH
-        bend = f"C {x1 + 48} {y1}, {x2 + 48} {y2}, {x2} {y2}"
-    else:
-        middle = (x1 + x2) // 2
-        bend = f"C {middle} {y1}, {middle} {y2}, {x2} {y2}"
-    line = f'<path d="M {x1} {y1} {bend}" fill="none" stroke="{_LINE}" stroke-width="1.5">'
-    return f"{line}<title>{escape(job)}</title></path>"
-
-
-def _drawn_node(graph: Graph, node: Node, x: int, y: int) -> str:
-    verdict = graph.verdicts.get(node, "")
-    if node.layer == "landing":
-        about = f"landed by {node.version[:16]}"
-    else:
-        about = f"version {node.version}" if node.version else "no version"
-        if node in graph.rows:
-            about += f", {graph.rows[node]:,} rows"
-        if verdict:
-            about += f", {verdict}"
-    return (
-        f"<g><title>{escape(f'{node.dataset} {node.version}')}</title>"
-        f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6" fill="{_FILL[verdict]}" '
-        f'stroke="{_EDGE[verdict]}"/>'
-        f'<text x="{x + 12}" y="{y + 20}" font-size="13" font-weight="600" fill="{_INK}">{escape(node.dataset)}</text>'
-        f'<text x="{x + 12}" y="{y + 37}" font-size="11" fill="{_QUIET}">{escape(about)}</text></g>'
-    )

@@ -16,7 +16,8 @@ from lakehouse.observe.outcome import LedgerCounts, Outcome
 @dataclass(frozen=True)
 class Status:
     """All that the page shows. ``verdicts`` are those of the run, ``ages`` in seconds by table, ``waiting`` rows by
-    (table, reason), ``trend`` days with verdicts by outcome, ``costs`` in USD by job; ``graph`` is SVG of our own."""
+    (table, reason), ``trend`` days with verdicts by outcome, ``costs`` in USD by job, ``logs`` where logs lie by
+    job; ``graph`` is SVG of our own."""
 
     run_id: str
     environment: str
@@ -27,6 +28,7 @@ class Status:
     ages: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, Decimal | None] = field(default_factory=dict)
     waiting: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    logs: Mapping[str, str] = field(default_factory=dict)
     graph: str = ""
     missing: Sequence[str] = ()
 
@@ -57,13 +59,19 @@ def render(status: Status) -> str:
         for table in each.tables
         if table.ledger is not None
     ]
+    # What no table has is no column: a table of the run has four or five of the nine.
+    counted = [
+        name for name in LedgerCounts.model_fields if any(getattr(counts, name) for _, counts in ledger)
+    ]
+    judged = {verdict["table"] for verdict in status.verdicts}
     total = sum((usd for usd in status.costs.values() if usd is not None), Decimal(0))
     most = max((sum(counts.values()) for _, counts in status.trend), default=1)
     return environment.from_string(_PAGE).render(
         s=status,
         bars=bars,
         ledger=ledger,
-        counted=list(LedgerCounts.model_fields),
+        counted=counted,
+        judged=judged,
         span=span,
         total=total,
         most=most,
@@ -90,17 +98,25 @@ _PAGE = """<!doctype html>
 *{box-sizing:border-box}body{margin:0 auto;max-width:70rem;padding:1rem;font:16px/1.45 system-ui,sans-serif;
 color:var(--ink);background:var(--back)}h1{font-size:1.35rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.8rem 0 .5rem}
 p{margin:.3rem 0}.quiet{color:var(--quiet)}.good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}
+a{color:inherit}.wide svg{max-width:100%;min-width:62rem;height:auto}
 code{overflow-wrap:anywhere}.wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
-table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid
-var(--line);white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-.job{margin:.45rem 0}.job div{height:.6rem;background:var(--card);position:relative}
+table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .6rem;text-align:left;vertical-align:top;
+border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}tr:target{background:var(--card)}
+@media(max-width:45rem){thead{display:none}table,tbody,tr,td{display:block}tr{padding:.4rem 0;
+border-bottom:1px solid var(--line)}td,td.n{display:flex;gap:.6rem;justify-content:space-between;text-align:right;
+white-space:normal;padding:.05rem 0;border:0}td:first-child{font-weight:600;text-align:left}td:empty{display:none}
+td[data-of]::before{content:attr(data-of);color:var(--quiet);font-weight:400;flex:none}}
+.job{margin:.7rem 0}.job p{font-size:.9rem;overflow-wrap:anywhere}.job p:first-child{font-size:1rem}
+.job div{height:.6rem;background:var(--card);position:relative}
 .job i{position:absolute;top:0;bottom:0;background:var(--bar)}.job.bad i{background:var(--bad)}
 .error{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);padding:.6rem;font-size:.85rem}
 .stack{display:flex;height:.8rem;background:var(--card)}.stack i{display:block}
 </style></head><body>
 <h1>{% if s.failed %}<span class="bad">Failed</span>{% elif s.outcomes %}<span class="good">Succeeded</span>{% else %}
 No job has ended{% endif %} · {{ s.environment }}</h1>
-<p class="quiet">Run <code>{{ s.run_id }}</code>, {{ s.outcomes|length }} jobs in {{ "%.0f"|format(span) }} s;
+<p class="quiet">Run <code>{{ s.run_id }}</code>, {{ s.outcomes|length }}
+{{ "job" if s.outcomes|length == 1 else "jobs" }} in {{ "%.0f"|format(span) }} s;
 page of {{ s.made_at.strftime("%Y-%m-%d %H:%M") }} UTC</p>
 {% for each in s.missing %}<p class="warn">Not shown: {{ each }}</p>
 {% endfor %}
@@ -111,20 +127,30 @@ page of {{ s.made_at.strftime("%Y-%m-%d %H:%M") }} UTC</p>
 {% if o.status != "succeeded" %}<span class="bad">{{ o.status }}</span>{% endif %}</p>
 <div><i style="left:{{ bar.left }}%;width:{{ bar.width }}%"></i></div>
 {% if o.error %}<p class="error">{{ o.error.code }}: {{ o.error.message }}
-What to do: {{ o.error.hint }}</p>{% endif %}</div>
+What to do: {{ o.error.hint }}</p>{% endif %}
+{% for note in o.notes %}<p>{{ note }}</p>
+{% endfor %}
+{% if o.tables %}<p class="quiet">{{ "wrote" if o.tables|selectattr("ledger")|list else "looked at" }}
+{% for t in o.tables %}{% if t.ledger %}<a href="#rows-{{ t.table }}">{{ t.table }}</a>{% else %}{{ t.table }}
+{%- endif %}{{ ", " if not loop.last }}{% endfor %}</p>{% endif %}
+{% if o.verdicts %}<p class="quiet">judged {% for v in o.verdicts %}<a href="#verdict-{{ v.table }}">{{ v.table }}</a>{{
+", " if not loop.last }}{% endfor %}</p>{% endif %}
+{% if o.job in s.logs %}<p class="quiet">log <code>{{ s.logs[o.job] }}</code></p>{% endif %}</div>
 {% endfor %}
 <h2 id="ledger">Rows</h2>
 {% if ledger %}<div class="wide"><table><thead><tr><th>table</th>{% for name in counted %}<th class="n">{{ name }}</th>
 {% endfor %}</tr></thead><tbody>
-{% for table, counts in ledger %}<tr><td>{{ table }}</td>{% for name in counted %}<td class="n">{{
+{% for table, counts in ledger %}<tr id="rows-{{ table }}"><td>{% if table in judged %}<a href="#verdict-{{ table }}">{{
+table }}</a>{% else %}{{ table }}{% endif %}</td>{% for name in counted %}<td class="n" data-of="{{ name }}">{{
 "{:,}".format(counts[name]) if counts[name] else "" }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>{% else %}<p>No row was moved.</p>{% endif %}
 <h2 id="verdicts">Verdicts</h2>
 {% if s.verdicts %}<div class="wide"><table><thead><tr><th>table</th><th>verdict</th><th class="n">version</th>
 <th>rules that do not hold</th></tr></thead><tbody>
-{% for v in s.verdicts %}<tr><td>{{ v.table }}</td>
-<td class="{{ {"passed": "good", "warned": "warn"}.get(v.outcome, "bad") }}">{{ v.outcome }}</td>
-<td class="n">{{ v.version if v.version is not none else "" }}</td><td>{% for r in v.rules if not r.passed %}
+{% for v in s.verdicts %}<tr id="verdict-{{ v.table }}"><td>{{ v.table }}</td>
+<td class="{{ {"passed": "good", "warned": "warn"}.get(v.outcome, "bad") }}" data-of="verdict">{{ v.outcome }}</td>
+<td class="n" data-of="version">{{ v.version if v.version is not none else "" }}</td>
+<td data-of="rules">{% for r in v.rules if not r.passed %}
 {{ r.name }}: {{ r.observed }}, expected {{ r.expected }}{{ "; " if not loop.last }}{% else %}
 all {{ v.rules|length }} hold{% endfor %}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>No gate has judged in this run.</p>{% endif %}
@@ -137,18 +163,21 @@ all {{ v.rules|length }} hold{% endfor %}</td></tr>
 {% else %}<p>No verdicts yet.</p>{% endfor %}
 <h2 id="freshness">Freshness</h2>
 {% if s.ages %}<div class="wide"><table><thead><tr><th>table</th><th>certified or published</th></tr></thead><tbody>
-{% for table, seconds in s.ages|dictsort %}<tr><td>{{ table }}</td><td>{{ age(seconds) }} ago</td></tr>
+{% for table, seconds in s.ages|dictsort %}<tr><td>{{ table }}</td>
+<td data-of="{{ "published" if table.startswith("gold.") else "certified" }}">{{ age(seconds) }} ago</td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>Nothing is certified yet.</p>{% endif %}
 <h2 id="cost">Cost</h2>
 {% if s.costs %}<p>{{ "%.4f"|format(total) }} USD, of jobs whose use is known</p>
 <div class="wide"><table><thead><tr><th>job</th><th class="n">USD</th></tr></thead><tbody>
-{% for job, usd in s.costs|dictsort %}<tr><td>{{ job }}</td><td class="n">{{ "not billed yet" if usd is none else
+{% for job, usd in s.costs|dictsort %}<tr><td>{{ job }}</td>
+<td class="n" data-of="USD">{{ "not billed yet" if usd is none else
 "%.6f"|format(usd) }}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>Not recorded yet: the end of a run records it.</p>{% endif %}
-<h2 id="quarantine">Refused rows that wait</h2>
+<h2 id="quarantine">Refused rows awaiting a decision</h2>
 {% if s.waiting %}<div class="wide"><table><thead><tr><th>table</th><th>reason</th><th class="n">rows</th></tr></thead>
 <tbody>
-{% for key, count in s.waiting|dictsort %}<tr><td>{{ key[0] }}</td><td>{{ key[1] }}</td><td class="n">{{
+{% for key, count in s.waiting|dictsort %}<tr><td>{{ key[0] }}</td><td data-of="reason">{{ key[1] }}</td>
+<td class="n" data-of="rows">{{
 "{:,}".format(count) }}</td></tr>
 {% endfor %}</tbody></table></div><p class="quiet">A row counts under each of its reasons;
 <code>scripts/emr_submit.sh quarantine list</code> shows more.</p>{% else %}<p>None.</p>{% endif %}
