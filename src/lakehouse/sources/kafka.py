@@ -284,7 +284,7 @@ def _starts(
     """Where each partition is read on: at the known offset; behind a loss only where the settings own up to it."""
     violations = []
     # A partition that came later is known from its beginning.
-    known = dict.fromkeys(limits, 0) | known if known else known
+    known = {**dict.fromkeys(limits, 0), **known} if known else {}
     for partition, offset in sorted(known.items()):
         where = f"{name}[{partition}]"
         if partition not in limits:
