@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Put things right after a failure: see what needs somebody, and do it by one command each. How to: docs/recovery.md.
+"""Put things right after a failure: see what needs attention, and do it by one command each. How to: docs/recovery.md.
 
 Without --apply a command shows what it would do and writes nothing. Applied, it names who and why, leaves a row in
 ops.recovery_log, and can be repeated with the same --run-id wherever it was killed. On a laptop it finds the running
@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     def runs(sub: Any, help: str, **more: Any) -> None:
         sub.add_argument("--run", action="append", help=help, **more)
 
-    add("status", "what needs somebody, with the command to type next", writes=False)
+    add("status", "what needs attention, with the command to type next", writes=False)
     rerun = add("rerun", "a job of an earlier run again, under that run's id")
     rerun.add_argument("--job", required=True, help="e.g. snowflake_to_bronze")
     runs(rerun, "the run", required=True)

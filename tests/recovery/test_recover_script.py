@@ -46,7 +46,7 @@ def test_a_person_on_call(
     assert f"{SHIPMENTS}: run {run} was refused" in told
     assert f"scripts/emr_submit.sh recover recertify --table {SHIPMENTS} --run {run}" in told
     assert "refused rows are open" in told
-    assert "need somebody" in told
+    assert "your attention" in told
 
     mine = ("--table", "vendor_shipments", "--run", run)
     told = do("recertify", *mine, code=11)

@@ -347,7 +347,7 @@ def of_volume(reads: Mapping[str, Mapping[date, int]]) -> list[Finding]:
 
 
 def of_quarantine(job: Job, now: datetime) -> list[Finding]:
-    """Refused rows that wait for somebody, by table."""
+    """Refused rows that await a decision, by table."""
     waiting = refused.rows(job.spark, job.settings).where(F.col("status").isin(*LIVE))
     counted = waiting.groupBy("table_name").agg(
         F.count(F.lit(1)).alias("rows"), F.unix_micros(F.min("landed_at")).alias("oldest")

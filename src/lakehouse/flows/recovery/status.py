@@ -1,4 +1,4 @@
-"""Status: what needs somebody, each with the command to type next. Writes nothing.
+"""Status: what needs attention, each with the command to type next. Writes nothing.
 
 Looked at are the runs of the last days, the verdicts and heads of all tables, publications, replays and recoveries that
 were begun, and quarantine.
@@ -36,14 +36,14 @@ _FOUND = (SourceDiffers.code, WatchAlarm.code)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that needs somebody. ``command`` is a dry run wherever there is one."""
+    """One thing that needs attention. ``command`` is a dry run wherever there is one."""
 
     what: str
     command: str
 
 
 def status(job: Job) -> list[Finding]:
-    """Everything that needs somebody, what is nearest to the sources first."""
+    """Everything that needs attention, what is nearest to the sources first."""
     outcomes = _recent(job)
     known = {name: known for name in _gated() if (known := _certification(job, name)) is not None}
     found = [*_dropped(job), *_failed(outcomes), *_failed_beside(outcomes), *_unjudged(outcomes, known)]
@@ -273,4 +273,8 @@ def print_status(recovery: base.Recovery) -> None:
     found = status(recovery.job)
     for each in found:
         recovery.say(each.what, f"    {each.command}")
-    recovery.say(f"{len(found)} things need somebody." if found else "Nothing needs anybody.")
+    recovery.say(f"{_things(len(found))} your attention." if found else "Nothing needs your attention.")
+
+
+def _things(count: int) -> str:
+    return "1 thing needs" if count == 1 else f"{count} things need"
