@@ -105,6 +105,14 @@ def test_a_key_is_taken_out_line_by_line_and_a_short_value_as_a_word() -> None:
     assert without_secrets("a table, able, abc") == "a table, …, abc"
 
 
+def test_the_key_of_a_pair_is_a_name() -> None:
+    """A name may be in everything that is told: in that of a bucket."""
+    register({"api_key": "name-of-a-lake", "api_secret": "of-a-key-and-secret"})
+    assert without_secrets("s3://name-of-a-lake, of-a-key-and-secret") == "s3://name-of-a-lake, …"
+    register({"api_key": "of-a-key-alone"})
+    assert without_secrets("of-a-key-alone") == "…"
+
+
 def test_outcomes_errors_and_logs_hold_no_secret_that_was_read(aws: Aws, lake: str) -> None:
     client = aws.client("secretsmanager")
     name = f"{lake.removeprefix('s3://')}/masked"

@@ -113,11 +113,15 @@ _pattern: re.Pattern[str] | None = None
 
 
 def register(fields: Mapping[str, str]) -> None:
-    """Take the credentials of a secret that was read out of everything that is told from now on."""
+    """Take the credentials of a secret that was read out of everything that is told from now on.
+
+    An ``api_key`` beside an ``api_secret`` says as whom, like a user name.
+    """
+    plain = PLAIN_FIELDS | ({"api_key"} if "api_secret" in fields else set())
     secret = {
         form
         for name, value in fields.items()
-        if name not in PLAIN_FIELDS and len(value.strip()) >= _SHORTEST
+        if name not in plain and len(value.strip()) >= _SHORTEST
         for form in _forms(value)
     }
     if not secret <= _registered:

@@ -128,11 +128,12 @@ page of {{ s.made_at.strftime("%Y-%m-%d %H:%M") }} UTC</p>
 <div><i style="left:{{ bar.left }}%;width:{{ bar.width }}%"></i></div>
 {% if o.error %}<p class="error">{{ o.error.code }}: {{ o.error.message }}
 What to do: {{ o.error.hint }}</p>{% endif %}
+{% if o.notes|length > 3 %}<details><summary>{{ o.notes|length }} notes</summary>{% endif %}
 {% for note in o.notes %}<p>{{ note }}</p>
 {% endfor %}
-{% if o.tables %}<p class="quiet">{{ "wrote" if o.tables|selectattr("ledger")|list else "looked at" }}
-{% for t in o.tables %}{% if t.ledger %}<a href="#rows-{{ t.table }}">{{ t.table }}</a>{% else %}{{ t.table }}
-{%- endif %}{{ ", " if not loop.last }}{% endfor %}</p>{% endif %}
+{% if o.notes|length > 3 %}</details>{% endif %}
+{% for t in o.tables|selectattr("ledger") %}{{ '<p class="quiet">wrote '|safe if loop.first }}
+<a href="#rows-{{ t.table }}">{{ t.table }}</a>{{ "</p>"|safe if loop.last else ", " }}{% endfor %}
 {% if o.verdicts %}<p class="quiet">judged {% for v in o.verdicts %}<a href="#verdict-{{ v.table }}">{{ v.table }}</a>{{
 ", " if not loop.last }}{% endfor %}</p>{% endif %}
 {% if o.job in s.logs %}<p class="quiet">log <code>{{ s.logs[o.job] }}</code></p>{% endif %}</div>
