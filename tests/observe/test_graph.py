@@ -201,14 +201,19 @@ def test_a_table_is_one_box_and_one_that_was_read_empty_is_none() -> None:
             table("gold.fact_orders", 2, version("silver.orders", 5), version("gold.fact_orders", 1))
         ],
         "emit_lineage_and_metrics": [table("ops.row_ledger", 7)],
+        "apply_contracts": [
+            TableOutcome(table=f"silver.{name}", version=0) for name in ("orders", "fx_rates")
+        ],
     }
     events = [
         json.loads(Serde.to_json(lineage.event(SETTINGS, an_outcome(job, tables=tables), RunState.COMPLETE)))
         for job, tables in jobs.items()
     ]
 
-    boxes = drawn_boxes(drawing.svg(graph.graph(events), "a day"))
+    found = graph.graph(events)
 
+    assert "bronze.kafka_orders version 4  <-  bronze.kafka_orders version 3" in graph.words(found)
+    boxes = drawn_boxes(drawing.svg(found, "a day"))
     assert set(boxes) == {
         "landing.kafka.kafka_orders",
         "bronze.kafka_orders",

@@ -112,6 +112,11 @@ def test_jobs_lead_to_their_logs_and_tables_and_say_their_notes() -> None:
     assert "log s3://logs/jobs/1/SPARK_DRIVER/" in page.text
     assert page.fetched == ["#rows-silver.orders", "#verdict-silver.orders", "#verdict-silver.orders"]
     assert all(f'id="{link[1:]}"' in drawn for link in page.fetched)
+    on_aws = a_status(
+        environment="prod", outcomes=[told], logs={"bronze_to_silver": "s3://logs/emr/1/SPARK_DRIVER/"}
+    )
+    link = "https://console.aws.amazon.com/s3/buckets/logs?prefix=emr/1/SPARK_DRIVER/"
+    assert link in Page(render(on_aws)).fetched
     assert "1 job in 12 s" in " ".join(page.text.split())
 
 

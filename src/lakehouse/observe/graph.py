@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,15 +81,33 @@ def graph(events: Iterable[Event]) -> Graph:
             if assertions := given.get("inputFacets", {}).get("dataQualityAssertions"):
                 verdicts[node] = _verdict(assertions["assertions"])
         for node, given in outputs.items():
-            sources = _sources(
-                node, given, [*inputs, *(each for each in outputs if each != node)], list(inputs)
-            )
-            edges |= {(source, node, job) for source in sources}
+            # A table that was created or changed, and not written, was made of nothing.
             if statistics := given.get("outputFacets", {}).get("outputStatistics"):
+                others = [*inputs, *(each for each in outputs if each != node)]
+                edges |= {(source, node, job) for source in _sources(node, given, others, list(inputs))}
                 rows[node] = statistics["rowCount"]
         nodes |= {node for node in outputs if node in rows}
+    edges |= _kept(edges, rows)
     nodes |= {node for edge in edges for node in edge[:2]}
     return Graph(tuple(sorted(nodes)), tuple(sorted(edges)), rows, verdicts)
+
+
+def _kept(edges: Collection[tuple[Node, Node, str]], rows: Mapping[Node, int]) -> set[tuple[Node, Node, str]]:
+    """From the version that the run wrote to a later one that it read: a commit in between kept its rows."""
+    made = {target for _, target, _ in edges}
+    read = {source for source, _, _ in edges} - made
+    found = set()
+    for node in (each for each in read if each.version.isdigit()):
+        before = [
+            each
+            for each in rows
+            if each.dataset == node.dataset
+            and each.version.isdigit()
+            and int(each.version) < int(node.version)
+        ]
+        if before:
+            found.add((max(before, key=lambda each: int(each.version)), node, "a later commit"))
+    return found
 
 
 def _node(given: Mapping[str, Any]) -> Node:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 
@@ -76,7 +77,14 @@ def render(status: Status) -> str:
         total=total,
         most=most,
         age=_age,
+        console=_console,
     )
+
+
+def _console(folder: str) -> str:
+    """Where AWS's console shows a folder of S3."""
+    bucket, _, key = folder.removeprefix("s3://").partition("/")
+    return f"https://console.aws.amazon.com/s3/buckets/{quote(bucket)}?prefix={quote(key)}"
 
 
 def _age(seconds: float) -> str:
@@ -101,11 +109,11 @@ p{margin:.3rem 0}.quiet{color:var(--quiet)}.good{color:var(--good)}.warn{color:v
 a{color:inherit}.wide svg{max-width:100%;min-width:62rem;height:auto}
 code{overflow-wrap:anywhere}.wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .6rem;text-align:left;vertical-align:top;
-border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+border-bottom:1px solid var(--line);white-space:nowrap}td.words{white-space:normal;overflow-wrap:anywhere}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}tr:target{background:var(--card)}
 @media(max-width:45rem){thead{display:none}table,tbody,tr,td{display:block}tr{padding:.4rem 0;
 border-bottom:1px solid var(--line)}td,td.n{display:flex;gap:.6rem;justify-content:space-between;text-align:right;
-white-space:normal;padding:.05rem 0;border:0}td:first-child{font-weight:600;text-align:left}td:empty{display:none}
+white-space:normal;overflow-wrap:anywhere;padding:.05rem 0;border:0}td:first-child{font-weight:600;text-align:left}td:empty{display:none}
 td[data-of]::before{content:attr(data-of);color:var(--quiet);font-weight:400;flex:none}}
 .job{margin:.7rem 0}.job p{font-size:.9rem;overflow-wrap:anywhere}.job p:first-child{font-size:1rem}
 .job div{height:.6rem;background:var(--card);position:relative}
@@ -136,7 +144,8 @@ What to do: {{ o.error.hint }}</p>{% endif %}
 <a href="#rows-{{ t.table }}">{{ t.table }}</a>{{ "</p>"|safe if loop.last else ", " }}{% endfor %}
 {% if o.verdicts %}<p class="quiet">judged {% for v in o.verdicts %}<a href="#verdict-{{ v.table }}">{{ v.table }}</a>{{
 ", " if not loop.last }}{% endfor %}</p>{% endif %}
-{% if o.job in s.logs %}<p class="quiet">log <code>{{ s.logs[o.job] }}</code></p>{% endif %}</div>
+{% if o.job in s.logs %}<p class="quiet">{% if s.environment == "local" %}log <code>{{ s.logs[o.job] }}</code>{% else %}
+<a href="{{ console(s.logs[o.job]) }}">log</a>{% endif %}</p>{% endif %}</div>
 {% endfor %}
 <h2 id="ledger">Rows</h2>
 {% if ledger %}<div class="wide"><table><thead><tr><th>table</th>{% for name in counted %}<th class="n">{{ name }}</th>
@@ -151,7 +160,7 @@ table }}</a>{% else %}{{ table }}{% endif %}</td>{% for name in counted %}<td cl
 {% for v in s.verdicts %}<tr id="verdict-{{ v.table }}"><td>{{ v.table }}</td>
 <td class="{{ {"passed": "good", "warned": "warn"}.get(v.outcome, "bad") }}" data-of="verdict">{{ v.outcome }}</td>
 <td class="n" data-of="version">{{ v.version if v.version is not none else "" }}</td>
-<td data-of="rules">{% for r in v.rules if not r.passed %}
+<td class="words" data-of="rules">{% for r in v.rules if not r.passed %}
 {{ r.name }}: {{ r.observed }}, expected {{ r.expected }}{{ "; " if not loop.last }}{% else %}
 all {{ v.rules|length }} hold{% endfor %}</td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>No gate has judged in this run.</p>{% endif %}
