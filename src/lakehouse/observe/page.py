@@ -108,12 +108,13 @@ color:var(--ink);background:var(--back)}h1{font-size:1.35rem;margin:.2rem 0}h2{f
 p{margin:.3rem 0}.quiet{color:var(--quiet)}.good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}
 a{color:inherit}.wide svg{max-width:100%;min-width:62rem;height:auto}
 code{overflow-wrap:anywhere}.wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
-table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .6rem;text-align:left;vertical-align:top;
+table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .45rem;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--line);white-space:nowrap}td.words{white-space:normal;overflow-wrap:anywhere}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}tr:target{background:var(--card)}
 @media(max-width:45rem){thead{display:none}table,tbody,tr,td{display:block}tr{padding:.4rem 0;
 border-bottom:1px solid var(--line)}td,td.n{display:flex;gap:.6rem;justify-content:space-between;text-align:right;
-white-space:normal;overflow-wrap:anywhere;padding:.05rem 0;border:0}td:first-child{font-weight:600;text-align:left}td:empty{display:none}
+white-space:normal;overflow-wrap:anywhere;padding:.05rem 0;border:0}
+td:first-child{font-weight:600;text-align:left}td:empty{display:none}
 td[data-of]::before{content:attr(data-of);color:var(--quiet);font-weight:400;flex:none}}
 .job{margin:.7rem 0}.job p{font-size:.9rem;overflow-wrap:anywhere}.job p:first-child{font-size:1rem}
 .job div{height:.6rem;background:var(--card);position:relative}
