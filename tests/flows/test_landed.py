@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.flows.ingest import Load, certification
-from lakehouse.flows.landed import HALF_PAIR, unpacked
+from lakehouse.flows.landed import HALF_PAIR, read_landed, unpacked
 from lakehouse.landing import LandingWriter
 from lakehouse.session import local_frame
 from tests.quality.quarantine_support import NOON, ORDER_FIELDS, ORDERS, Lake, an_order
@@ -110,3 +110,27 @@ def test_half_a_surrogate_pair_is_refused_with_its_text_and_every_other_text_kep
         assert fields["name"] == text.encode("utf-8", "backslashreplace").decode()
         assert fields.get("_malformed") == (HALF_PAIR if has_half_a_pair(text) else None)
     assert 500 < sum(map(has_half_a_pair, texts)) < 2_500
+
+
+def test_a_line_keeps_every_digit_and_says_what_it_cannot_keep(spark: SparkSession, lake: str) -> None:
+    world = Lake(spark, lake)
+    writer = LandingWriter(
+        world.settings, "hubspot", "hubspot_contacts", world.job("hubspot_to_bronze").run_id
+    )
+    digits = 12345678901234567890123456789012345678901
+    writer.write_rows(
+        [{"id": "1", "name": "A\ud83d"}, {"id": digits, "name": "\\ud83d \U0001f600", "x": 1e22, "no": None}]
+    )
+    manifest = writer.commit(window_from=None, window_to=NOON)
+
+    rows = read_landed(spark, world.settings, manifest).collect()
+
+    broken, whole = (row["fields"] for row in sorted(rows, key=lambda row: row["_position"]))
+    assert (broken["id"], broken["name"], broken["_malformed"]) == ("1", "A\\ud83d", HALF_PAIR)
+    assert whole == {
+        "_position": rows[1]["_position"],
+        "id": str(digits),
+        "name": "\\ud83d \U0001f600",
+        "x": "1e+22",
+        "no": None,
+    }
