@@ -103,6 +103,7 @@ def poisoned() -> int:
             outcomes = report.outcomes(running, result.run_id)
             print(report.ledger(outcomes))
             print(report.verdicts(running, outcomes))
+            print(report.notes(outcomes))
             after = gold(running)
             say(f"Gold moved on from {before['fact_orders'][0]} to {after['fact_orders'][0]} orders")
             if after["fact_orders"][1] == before["fact_orders"][1]:

@@ -62,11 +62,17 @@ class TableChange:
 
 def apply(job: Job) -> None:
     """Bring every table to its contract and note what was done."""
-    for change in apply_contracts(job.spark, job.settings):
+    changes = apply_contracts(job.spark, job.settings)
+    for change in changes:
         job.outcome.tables.append(
             TableOutcome(table=change.table, version=change.version, table_id=change.table_id)
         )
-        job.outcome.notes.extend(f"{change.table}: {step}" for step in change.steps)
+    created = [change.table for change in changes if change.action == "created"]
+    if created:
+        job.outcome.notes.append(f"created {created[0] if len(created) == 1 else f'{len(created)} tables'}")
+    job.outcome.notes.extend(
+        f"{change.table}: {step}" for change in changes if change.action != "created" for step in change.steps
+    )
 
 
 def apply_contracts(
