@@ -104,13 +104,17 @@ def secrets(stack: Stack) -> dict[str, dict[str, str]]:
     """The credentials of the doubles, under the names and with the fields of production."""
     from local import kafka
     from local.saas import credentials
+    from local.snowflake import keys
 
     exports = stack.exports
     return {
         "lakehouse/salesforce/credentials": credentials.SALESFORCE
         | {"instance_url": exports.get("LOCAL_SALESFORCE_URL", "")},
         "lakehouse/hubspot/credentials": dict(credentials.HUBSPOT),
-        "lakehouse/snowflake/credentials": dict(credentials.SNOWFLAKE),
+        "lakehouse/snowflake/credentials": {
+            **{name: value for name, value in credentials.SNOWFLAKE.items() if name != "password"},
+            "private_key": keys.private_key(stack.state),
+        },
         "lakehouse/kafka/credentials": {
             "bootstrap_servers": exports.get("LOCAL_KAFKA_BOOTSTRAP", ""),
             "api_key": kafka.API_KEY,

@@ -257,8 +257,8 @@ def leaked_secret(running: Stack) -> Variables:
 
 
 def snowflake_login(running: Stack) -> Variables:
-    """The password was changed; the secret is written again as section 2.3 says."""
-    run, right = _locked_out(running, "snowflake_to_bronze", "snowflake", "password")
+    """The key was rotated; the secret is written again as section 2.3 says."""
+    run, right = _locked_out(running, "snowflake_to_bronze", "snowflake", "private_key")
     running.client("secretsmanager").put_secret_value(
         SecretId="lakehouse/snowflake/credentials", SecretString=right
     )

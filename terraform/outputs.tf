@@ -45,6 +45,11 @@ output "secret_names" {
   value       = sort([for secret in aws_secretsmanager_secret.this : secret.name])
 }
 
+output "nat_addresses" {
+  description = "Addresses that sources see. Snowflake's network policy of the service user has to allow them; a token needs such a policy."
+  value       = module.network.nat_addresses
+}
+
 output "role_arns" {
   description = "Roles, by workload."
   value       = { for name, role in aws_iam_role.this : name => role.arn }

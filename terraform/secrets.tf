@@ -2,13 +2,15 @@
 # there is no aws_secretsmanager_secret_version here, and a test keeps it so.
 
 locals {
+  # A user of TYPE=SERVICE signs in by key pair or by token; Snowflake is withdrawing passwords (runbook 8.9).
+  snowflake_proof = "private_key (private_key_passphrase where it is encrypted), token or password"
   secrets = {
     hubspot     = { name = "${var.project}/hubspot/credentials", fields = "token" }
     kafka       = { name = "${var.project}/kafka/credentials", fields = "bootstrap_servers, api_key, api_secret, group_id" }
     salesforce  = { name = "${var.project}/salesforce/credentials", fields = "instance_url, client_id, client_secret" }
-    snowflake   = { name = "${var.project}/snowflake/credentials", fields = "account, username, password, warehouse, database, schema" }
+    snowflake   = { name = "${var.project}/snowflake/credentials", fields = "account, username, warehouse, database, schema and one of ${local.snowflake_proof}" }
     vendor      = { name = "${var.project}/vendor/credentials", fields = "as the vendor's delivery needs" }
-    dq_platform = { name = "snowflake/dq-platform-credentials", fields = "account, username, password, warehouse, database, schema" }
+    dq_platform = { name = "snowflake/dq-platform-credentials", fields = "account, user, role, warehouse and one of ${local.snowflake_proof}" }
   }
 
   # Secrets Manager adds a dash and six characters to the name.

@@ -23,3 +23,5 @@ SNOWFLAKE = {
     "database": "SALES",
     "schema": "PUBLIC",
 }
+# Of the same user: what the local stack does not sign in with, which has a key pair of its own (local.snowflake.keys).
+SNOWFLAKE_TOKEN = "local-programmatic-token"

@@ -52,7 +52,7 @@ class Admin:
         self._call("POST", "reset", {})
 
     def credentials(self, **changed: str) -> None:
-        """Change the username or password that the double accepts."""
+        """Change what the double accepts: username, password, token, public_key (PEM)."""
         self._call("POST", "credentials", changed)
 
     def fault(self, **settings: Any) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hmac
 import importlib
 import json
 import sys
 import urllib.request
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from starlette.routing import Route
 from local import door
 from local.saas import credentials
 from local.saas.web import Control
+from local.snowflake import keys
 from local.snowflake.orders import LoadedFile, Orders
 from local.snowflake.results import Chunks, send_times_as_snowflake_does, take_any_name
 
@@ -45,7 +47,7 @@ fakesnow_server: Any = importlib.import_module("fakesnow.server")
 Handler = Callable[[Request], Awaitable[Response]]
 
 LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
-INCORRECT_LOGIN = "390100"
+INCORRECT_LOGIN, INVALID_JWT, INVALID_TOKEN = "390100", "390144", "394400"
 INTERNAL_ERROR = "000603"
 
 
@@ -63,15 +65,17 @@ def application(state: Path) -> Starlette:
     stage.LOCAL_BUCKET_PATH = str(stages)
     orders = Orders(snow, folder / "orders")
     control = Control()
-    accepted = dict(credentials.SNOWFLAKE)
+    registered = credentials.SNOWFLAKE | {
+        "token": credentials.SNOWFLAKE_TOKEN,
+        "public_key": keys.public_key(keys.private_key(state)),
+    }
+    accepted = dict(registered)
 
     async def login(request: Request) -> Response:
         given = (await _body(request))["data"]
-        if (str(given.get("LOGIN_NAME", "")).upper(), given.get("PASSWORD")) != (
-            accepted["username"].upper(),
-            accepted["password"],
-        ):
-            return _refused(INCORRECT_LOGIN, "Incorrect username or password was specified.")
+        refusal = _refusal(given, accepted)
+        if refusal is not None:
+            return _refused(*refusal)
         answer: Response = await fakesnow_server.login_request(request)
         return answer
 
@@ -131,7 +135,7 @@ def application(state: Path) -> Starlette:
         if action == "POST reset":
             orders.reset()
             control.faults.clear()
-            accepted.update(credentials.SNOWFLAKE)
+            accepted.update(registered)
             return {"status": "ok"}
         if action == "POST credentials":
             accepted.update(body)
@@ -150,6 +154,25 @@ def application(state: Path) -> Starlette:
     routes.append(Route("/_chunks/{name:path}", chunk, methods=["GET"], name="chunk"))
     routes.append(Route("/_admin/{action}", admin, methods=["GET", "POST", "PUT", "DELETE"]))
     return Starlette(routes=routes, middleware=[Middleware(door.Asgi)])
+
+
+def _refusal(given: Mapping[str, Any], accepted: Mapping[str, str]) -> tuple[str, str] | None:
+    """Code and words by which Snowflake refuses a sign-in, None where it lets the user in."""
+    is_user = str(given.get("LOGIN_NAME", "")).upper() == accepted["username"].upper()
+    token = str(given.get("TOKEN", ""))
+    match given.get("AUTHENTICATOR"):
+        case "SNOWFLAKE_JWT":
+            if keys.is_signed(token, accepted["account"], accepted["username"], accepted["public_key"]):
+                return None
+            return INVALID_JWT, "JWT token is invalid."
+        case "PROGRAMMATIC_ACCESS_TOKEN":
+            if is_user and hmac.compare_digest(token.encode(), accepted["token"].encode()):
+                return None
+            return INVALID_TOKEN, "Programmatic access token is invalid."
+        case None | "SNOWFLAKE":
+            if is_user and given.get("PASSWORD") == accepted["password"]:
+                return None
+    return INCORRECT_LOGIN, "Incorrect username or password was specified."
 
 
 async def _body(request: Request) -> Any:

@@ -68,7 +68,7 @@ def read_secret(name: str, required: Iterable[str]) -> Secret:
     if not isinstance(values, dict):
         # "from None" alone would keep the text in the context of the error.
         raise CredentialsError(f"secret {name}: received text, expected a JSON object", hint=put)
-    found = Secret({str(key): str(value) for key, value in values.items()})
+    found = Secret({str(key): str(value) for key, value in values.items() if value is not None})
     register(found)
     missing = [field for field in fields if not values.get(field)]
     if missing:

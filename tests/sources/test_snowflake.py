@@ -40,6 +40,7 @@ from local.snowflake.admin import Admin
 from tests.sources.support import NOW, Setup, a_run
 from tests.support import free_port
 
+PLACES = {name: value for name, value in credentials.SNOWFLAKE.items() if name != "password"}
 COLUMNS = (
     "ORDER_ID",
     "EVENT_TS",
@@ -76,7 +77,7 @@ class Double:
 
     def __init__(self, setup: Setup, port: int) -> None:
         self.setup = setup.with_source("snowflake", port=port)
-        self.setup.put_secret("snowflake", credentials.SNOWFLAKE)
+        self.setup.put_secret("snowflake", PLACES | {"token": credentials.SNOWFLAKE_TOKEN})
         self.admin = Admin("127.0.0.1", port)
         self.admin.reset()
         self.port = port
@@ -435,6 +436,14 @@ def test_wrong_credentials_are_terminal(double: Double) -> None:
         double.extract()
 
     assert "wrong-value" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_password_still_signs_in_and_is_noted(double: Double) -> None:
+    double.setup.put_secret("snowflake", credentials.SNOWFLAKE)
+
+    (note,) = double.extract().notes
+
+    assert "by password, which Snowflake is withdrawing" in note
 
 
 def test_nobody_there_is_transient(double: Double) -> None:

@@ -15,7 +15,6 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from snowflake import connector
 from snowflake.connector import errors as sf
 from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.vendored.requests.exceptions import RequestException
@@ -32,15 +31,14 @@ from lakehouse.errors import (
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.names import column_names
 from lakehouse.runs import run_time
-from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
+from lakehouse.snowflake import Login, connection, read_login
 from lakehouse.sources.retry import short
 from lakehouse.sources.watermark import Watermark, backfilled, overlap, window_end
 
 SOURCE, TABLE = "snowflake", "snowflake_orders"
 LOADED_AT = "LOADED_AT"
 EVENT_TS = "EVENT_TS"
-_SECRET_FIELDS = ("account", "username", "password", "warehouse", "database", "schema")
 _ROWS_PER_PART = 250_000
 # What a landing holds of Snowflake's types; numbers are decimals of the column's scale, all else is text.
 _UTC = pa.timestamp("us", tz="UTC")
@@ -68,8 +66,9 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     table = _table(settings)
     watermark = watermarks.get(TABLE, Watermark())
     since = watermark.since(overlap(settings, SOURCE))
+    login = _login(settings)
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
-    with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
+    with _translated(settings, table), _cursor(settings, login) as cursor:
         columns = _columns(cursor, table)
         newest = _newest(cursor, table)
         for part in _parts(_select(cursor, table, columns, _window(since, newest))):
@@ -78,7 +77,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
         window_from=since,
         window_to=window_end(newest, watermark, run_time(run_id)),
         fields=column_names(columns),
-        notes=_renamed(columns),
+        notes=_notes(login, columns),
     )
     return (manifest,)
 
@@ -89,8 +88,9 @@ def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) 
     if landed is not None:
         return (landed,)
     table = _table(settings)
+    login = _login(settings)
     writer = LandingWriter(settings, SOURCE, TABLE, run_id, kind="backfill")
-    with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
+    with _translated(settings, table), _cursor(settings, login) as cursor:
         columns = _columns(cursor, table)
         condition = f"{EVENT_TS} >= {_literal(since)} AND {EVENT_TS} < {_literal(until)}"
         for part in _parts(_select(cursor, table, columns, condition)):
@@ -99,7 +99,7 @@ def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) 
         window_from=since,
         window_to=None,
         fields=column_names(columns),
-        notes=[backfilled(since, until), *_renamed(columns)],
+        notes=[backfilled(since, until), *_notes(login, columns)],
     )
     return (manifest,)
 
@@ -130,7 +130,8 @@ def days(settings: Settings, since: date, until: date, loaded_until: datetime) -
                 ORDER BY {_as_landed(LOADED_AT)} DESC NULLS LAST, AMOUNT DESC NULLS LAST
             ) = 1
         ) GROUP BY DAY"""
-    with _translated(settings, table), _connection(settings) as connection, connection.cursor() as cursor:
+    login = _login(settings)
+    with _translated(settings, table), _cursor(settings, login) as cursor:
         cursor.execute(query)
         return {
             day: DayTotal(rows, Decimal(int(hundredths or 0)).scaleb(-2))
@@ -148,36 +149,23 @@ def _table(settings: Settings) -> str:
 
 
 @contextmanager
-def _connection(settings: Settings) -> Iterator[Any]:
+def _cursor(settings: Settings, login: Login) -> Iterator[Any]:
     options = settings.sources.snowflake
-    secret = read_secret(options.secret, _SECRET_FIELDS)
-    target: dict[str, Any] = {"protocol": options.protocol}
-    if options.host:
-        target["host"] = options.host
-    if options.port:
-        target["port"] = options.port
-    connection = connector.connect(
-        account=secret["account"],
-        user=secret["username"],
-        password=secret["password"],
-        warehouse=secret["warehouse"],
-        database=secret["database"],
-        schema=secret["schema"],
-        login_timeout=options.network_timeout_seconds,
-        network_timeout=options.network_timeout_seconds,
-        arrow_number_to_decimal=True,
-        application="lakehouse",
-        session_parameters={
-            "TIMEZONE": "UTC",
-            "CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False,
-            "QUERY_TAG": "lakehouse",
-        },
-        **target,
-    )
-    try:
-        yield connection
-    finally:
-        connection.close()
+    with (
+        connection(
+            login,
+            host=options.host,
+            port=options.port,
+            protocol=options.protocol,
+            timeout_seconds=options.network_timeout_seconds,
+        ) as opened,
+        opened.cursor() as cursor,
+    ):
+        yield cursor
+
+
+def _login(settings: Settings) -> Login:
+    return read_login(settings.sources.snowflake.secret, also=("database", "schema"))
 
 
 def _columns(cursor: Any, table: str) -> list[str]:
@@ -198,12 +186,13 @@ def _columns(cursor: Any, table: str) -> list[str]:
     return list(kinds)
 
 
-def _renamed(columns: Sequence[str]) -> list[str]:
-    return [
+def _notes(login: Login, columns: Sequence[str]) -> list[str]:
+    renamed = [
         f"snowflake: the column {json.dumps(name)} is landed as {json.dumps(landed)}"
         for name, landed in zip(columns, column_names(columns), strict=True)
         if name != landed
     ]
+    return [*([login.note] if login.note else []), *renamed]
 
 
 def _newest(cursor: Any, table: str) -> datetime | None:
@@ -348,7 +337,8 @@ def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
     if is_login or error.errno in _RIGHTS or isinstance(error, sf.ForbiddenError):
         return CredentialsError(
             f"{text}, expected to be let in",
-            hint=f"check account, user and password in the secret {secret}, the user's role and network policy",
+            hint=f"check account, user and private_key, token or password in the secret {secret}: a key has to be "
+            "registered with the user, a token not expired; then the user's role and network policy",
         )
     if error.errno in _SESSION_ENDED | _UNREACHABLE or isinstance(error, _HTTP_WEATHER):
         return SourceUnavailable(

@@ -18,6 +18,11 @@ output "public_subnet_ids" {
   value       = [for letter in var.zone_letters : aws_subnet.public[letter].id if local.has_public]
 }
 
+output "nat_addresses" {
+  description = "The public addresses from which everything in the private subnets is seen outside; none without NAT."
+  value       = [for letter in sort(keys(aws_eip.nat)) : aws_eip.nat[letter].public_ip]
+}
+
 output "jobs_security_group_id" {
   description = "Security group of the job runs."
   value       = aws_security_group.jobs.id
