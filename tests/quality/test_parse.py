@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.quality.parse import parser
+from lakehouse.quality.parse import clock_fault, parser
 from lakehouse.session import local_frame
 
 
@@ -221,6 +221,30 @@ def parsed(spark: SparkSession) -> dict[Case, str | None]:
 )
 def test_text_is_parsed_exactly_or_refused(parsed: dict[Case, str | None], case: Case) -> None:
     assert parsed[case] == case.value
+
+
+@pytest.mark.parametrize(
+    ("timezone", "faults"),
+    [
+        (BERLIN, {"2026-10-25 02:30:00": "showed it twice", "2026-03-29 02:30:00": "never showed it"}),
+        (HOWE, {"2026-04-05 01:45:00": "showed it twice", "2026-10-04 02:15:00": "never showed it"}),
+        (APIA, {"2011-12-30 12:00:00": "never showed it"}),
+        ("UTC", {}),
+        (None, {}),
+    ],
+)
+def test_a_time_that_a_clock_showed_twice_or_never_says_so(
+    spark: SparkSession, timezone: str | None, faults: dict[str, str]
+) -> None:
+    texts = [None, "", "2026-10-25 03:00:00", "2026-10-25T02:30:00+01:00", "2026-10-25 2:30", *faults]
+    rows = [(index, text) for index, text in enumerate(texts)]
+    frame = local_frame(spark, rows, "i int, text string")
+    found = frame.select("i", clock_fault(F.col("text"), timezone).alias("fault")).collect()
+    told = {texts[row["i"]]: row["fault"] for row in found if row["fault"] is not None}
+    assert told.keys() == faults.keys()
+    assert all(
+        words in told[text] and f"the clock of {timezone}" in told[text] for text, words in faults.items()
+    )
 
 
 def test_null_stays_null(spark: SparkSession) -> None:

@@ -92,10 +92,39 @@ def _timestamp(text: Column, timezone: str | None) -> Parsed:
 
 
 def _from_local(wall: Column, timezone: str) -> Column:
-    """The instant of a wall-clock time, null where a change of offset skips or repeats it.
+    """The instant of a wall-clock time, null where a change of offset skips or repeats it."""
 
-    The zone's offsets a day before and a day after give the two instants that the wall clock can mean; each counts
-    where it leads back to the same wall clock. This holds for a change of any size.
+    def choose(pair: Column) -> Column:
+        before_fits, after_fits = _fits(pair, wall, timezone)
+        twice = before_fits & after_fits & (pair["before"] != pair["after"])
+        return F.when(twice, F.lit(None)).when(before_fits, pair["before"]).when(after_fits, pair["after"])
+
+    first, last = F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")
+    return _let(_let(_candidates(wall, timezone), choose), lambda at: F.when(at.between(first, last), at))
+
+
+def clock_fault(text: Column, timezone: str | None) -> Column:
+    """Why a wall-clock time of the right form is no instant: the zone's clock showed it twice, or never; else null."""
+    if timezone in (None, "UTC"):
+        return F.lit(None).cast("string")
+    wall = F.when(text.rlike(_LOCAL), F.concat(text, F.lit("Z")).try_cast("timestamp"))
+
+    def told(pair: Column) -> Column:
+        before_fits, after_fits = _fits(pair, wall, str(timezone))
+        return F.when(
+            before_fits & after_fits & (pair["before"] != pair["after"]),
+            f"the clock of {timezone} showed it twice, when it was put back",
+        ).when(
+            ~before_fits & ~after_fits, f"the clock of {timezone} never showed it, when it was put forward"
+        )
+
+    return F.when(wall.isNotNull(), _let(_candidates(wall, str(timezone)), told))
+
+
+def _candidates(wall: Column, timezone: str) -> Column:
+    """The two instants that a wall clock can mean: by the zone's offset a day before, and by that a day after.
+
+    Each counts where it leads back to the same wall clock. This holds for a change of any size.
     """
 
     def candidate(days: int) -> Column:
@@ -103,15 +132,12 @@ def _from_local(wall: Column, timezone: str) -> Column:
         offset = F.unix_micros(F.from_utc_timestamp(near, timezone)) - F.unix_micros(near)
         return F.timestamp_micros(F.unix_micros(wall) - offset)
 
-    def choose(pair: Column) -> Column:
-        before, after = pair["before"], pair["after"]
-        before_fits, after_fits = (F.from_utc_timestamp(at, timezone) == wall for at in (before, after))
-        twice = before_fits & after_fits & (before != after)
-        return F.when(twice, F.lit(None)).when(before_fits, before).when(after_fits, after)
+    return F.struct(candidate(-1).alias("before"), candidate(1).alias("after"))
 
-    first, last = F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")
-    chosen = _let(F.struct(candidate(-1).alias("before"), candidate(1).alias("after")), choose)
-    return _let(chosen, lambda at: F.when(at.between(first, last), at))
+
+def _fits(pair: Column, wall: Column, timezone: str) -> tuple[Column, Column]:
+    before, after = (F.from_utc_timestamp(pair[name], timezone) == wall for name in ("before", "after"))
+    return before, after
 
 
 def _let(value: Column, body: Callable[[Column], Column]) -> Column:

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from lakehouse.contracts import Column, Contract, RowRule, quote
 from lakehouse.errors import ContractViolation, Violation
 from lakehouse.landing import MALFORMED_FIELD, POSITION, SURPLUS_FIELD, Manifest
-from lakehouse.quality.parse import parser
+from lakehouse.quality.parse import clock_fault, parser
 
 FIELDS = "fields"
 PAYLOAD = "payload"
@@ -54,6 +54,8 @@ class _Check:
     violation: SparkColumn
     columns: tuple[Column, ...]
     message: str
+    # Whether it asks for the form of one column's text.
+    is_form: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,9 @@ def _checks(contract: Contract) -> list[_Check]:
     for rule in contract.row_rules:
         if rule.on_failure == "quarantine":
             columns = tuple(contract.column(name) for name in rule.columns)
-            checks.append(_Check(rule.name, _violation(rule, columns), columns, rule.message))
+            checks.append(
+                _Check(rule.name, _violation(rule, columns), columns, rule.message, rule.judges_raw_value)
+            )
     return checks
 
 
@@ -250,10 +254,22 @@ def _violation(rule: RowRule, columns: Sequence[Column]) -> SparkColumn:
 
 def _reason(check: _Check) -> SparkColumn:
     received = [F.concat(F.lit(f"{_label(column)} received "), _received(column)) for column in check.columns]
-    words = F.concat(
-        F.lit(f"{check.name}: "), F.concat_ws(", ", *received), F.lit(f"; expected: {check.message}")
-    )
+    words = F.concat(F.lit(f"{check.name}: "), F.concat_ws(", ", *received), _expected(check))
     return F.when(F.array_contains(BROKEN, check.name), words)
+
+
+def _expected(check: _Check) -> SparkColumn:
+    """What a rule wants; of a local time of the right form, why it is none all the same."""
+    said = F.lit(f"; expected: {check.message}")
+    column = check.columns[0]
+    if not check.is_form or column.timezone in (None, "UTC"):
+        return said
+    why = F.concat(
+        F.lit("; "),
+        clock_fault(F.col(column.raw), column.timezone),
+        F.lit("; expected: a time that it showed once, or one with its offset"),
+    )
+    return F.coalesce(why, said)
 
 
 def _label(column: Column) -> str:

@@ -19,7 +19,14 @@ from typing import Any
 
 from lakehouse import store
 from lakehouse.errors import ContractViolation, Violation
-from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
+from lakehouse.landing import (
+    MALFORMED_FIELD,
+    POSITION,
+    SURPLUS_FIELD,
+    LandingWriter,
+    Manifest,
+    read_manifest,
+)
 from lakehouse.names import landed_name
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings, VendorSettings
@@ -29,10 +36,6 @@ from lakehouse.sources.watermark import Watermark, backfilled, window_end
 from lakehouse.store import StoredObject
 
 SOURCE, TABLE = "vendor", "vendor_shipments"
-# Reserved field of a landed row: why it is no good record. Loads send such rows to quarantine.
-MALFORMED = "_malformed"
-# Reserved field of a landed row: the cells beyond the header's. Reasons are shown, and do not quote them.
-SURPLUS = "_surplus"
 # Fields of a landed row that are no columns of the file.
 _ROW_FIELDS = ("file", "line")
 _SIDECAR = ".sha256"
@@ -284,13 +287,13 @@ class _File:
         }
         reasons = [record.fault] if record.fault else []
         if len(cells) > len(names):
-            row[SURPLUS] = ", ".join(repr(cell) for cell in cells[len(names) :])
+            row[SURPLUS_FIELD] = ", ".join(repr(cell) for cell in cells[len(names) :])
         if len(cells) != len(names) and not record.fault:
             reasons.append(f"{len(cells)} cells, expected {len(names)}")
         if any(_is_escaped(cell) for cell in cells):
             row = {key: _shown(value) if isinstance(value, str) else value for key, value in row.items()}
             reasons.append("bytes that are not UTF-8")
-        return row | {MALFORMED: "; ".join(reasons)} if reasons else row
+        return row | {MALFORMED_FIELD: "; ".join(reasons)} if reasons else row
 
     def _records(self) -> Iterator[Record]:
         text = self.body.removeprefix(b"\xef\xbb\xbf")
