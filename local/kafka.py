@@ -92,8 +92,8 @@ def create_topic(bootstrap: str, topic: str, partitions: int = 1) -> bool:
     return True
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """The broker's settings: one node that is everything, and keeps what it is given."""
+def server_properties(data: str, port: int, controller_port: int) -> str:
+    """The broker's settings: one node that is everything, and keeps what it is given, in the folder ``data``."""
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     login += f' username="{API_KEY}" password="{API_SECRET}" user_{API_KEY}="{API_SECRET}";'
     properties = {
@@ -135,7 +135,7 @@ def java_command(home: Path) -> list[str]:
     return [
         java_tool(),
         *JAVA_OPTIONS,
-        f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+        log4j.option(home / "log4j2.properties"),
         "-cp",
         os.pathsep.join([*shared, class_path("broker")]),
     ]
@@ -146,7 +146,7 @@ def format_storage(home: Path, data: Path, port: int, controller_port: int) -> N
     part = home / "data.part"
     shutil.rmtree(part, ignore_errors=True)
     properties = home / "format.properties"
-    properties.write_text(server_properties(part, port, controller_port))
+    properties.write_text(server_properties(part.name, port, controller_port))
     # Kafka refuses an id that begins with a dash: a command line would read it as an option.
     while (cluster := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
@@ -162,15 +162,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--controller-port", type=int, required=True)
     arguments = parser.parse_args()
-    home = arguments.state / "kafka"
+    home = (arguments.state / "kafka").resolve()
     home.mkdir(parents=True, exist_ok=True)
+    # Storage is named relative to it: a list of folders takes no path with a comma, a file of properties no umlaut.
+    os.chdir(home)
     (home / "log4j2.properties").write_text(log4j.properties())
     data = home / "data"
     if not data.exists():
         format_storage(home, data, arguments.port, arguments.controller_port)
     properties = home / "server.properties"
     properties.touch(mode=0o600)
-    properties.write_text(server_properties(data, arguments.port, arguments.controller_port))
+    properties.write_text(server_properties(data.name, arguments.port, arguments.controller_port))
     command = [*java_command(home), "kafka.Kafka", str(properties)]
     # The supervisor's pid becomes the broker's: SIGTERM reaches it, which closes its logs.
     os.execv(command[0], command)

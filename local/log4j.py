@@ -19,6 +19,11 @@ _CONSOLE = {
 }
 
 
+def option(file: Path) -> str:
+    """The JVM option that names such a file. As a URI: Log4j takes a path for one, spaces and umlauts included."""
+    return f"-Dlog4j2.configurationFile={file.as_uri()}"
+
+
 def properties() -> str:
     """A log4j2.properties file for a person at a terminal: the levels of the jobs, plain text on stderr, in UTC."""
     declared: dict[str, str] = yaml.safe_load(_LOGGING.read_text(encoding="utf-8"))["jvm"]

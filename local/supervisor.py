@@ -22,6 +22,8 @@ START_TIMEOUT = 90.0
 STOP_GRACE = 15.0
 LOG_TAIL_LINES = 25
 LOG_KEEP_BYTES = 5_000_000
+# In the C locale, which containers have, a JVM cannot spell a path beyond ASCII and makes another one.
+UTF8_LOCALE = "C.UTF-8"
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,16 @@ class Supervisor:
         os.replace(part, self._pid_file(spec.name))
         return Running(spec.name, process.pid, started, log)
 
-    def wait_ready(self, spec: ServiceSpec, timeout: float = START_TIMEOUT) -> None:
-        """Return when the service is healthy; where it dies or takes too long, say what its log said."""
+    def wait_ready(
+        self, spec: ServiceSpec, timeout: float = START_TIMEOUT, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Return when the service is healthy; where it dies or takes too long, say what its log said.
+
+        ``check`` may raise to end the wait.
+        """
         end = time.monotonic() + timeout
         while True:
+            check()
             if spec.ready():
                 return
             _reap()
@@ -137,6 +145,17 @@ class Supervisor:
             _end_group(found.pid, grace)
         self._pid_file(name).unlink(missing_ok=True)
         return found is not None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the service and to all that it has started."""
+        found = self.running(name)
+        if found is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(found.pid)
+            for each in (process, *process.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    each.kill()
 
 
 def _end_group(pid: int, grace: float) -> None:
@@ -173,4 +192,5 @@ def _reap() -> None:
 
 def base_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What a service inherits: the caller's environment without credentials or endpoints of a real AWS."""
-    return {k: v for k, v in environ.items() if not k.startswith("AWS_")} | {"PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONUNBUFFERED": "1", "LC_ALL": UTF8_LOCALE}
+    return {k: v for k, v in environ.items() if not k.startswith("AWS_")} | own

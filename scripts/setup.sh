@@ -1,11 +1,23 @@
 #!/usr/bin/env bash
-# Install everything into the clone: a virtual environment from requirements/dev.txt, a JDK if none is there and apt
-# may install one, the jars. Where nothing has changed since the last run it installs nothing and says nothing.
+# Install everything into the clone: a virtual environment from requirements/dev.txt and the jars. Where nothing has
+# changed since the last run it installs nothing and says nothing. A JDK is not of the clone: where none is there, the
+# command that installs one is said, and run only where that was asked for, or by root in a container.
 #
 #   PYTHON=/path/to/python3.12   the interpreter to build the environment with
-#   SETUP_INSTALL_JDK=no         never install a JDK, only say how
+#   SETUP_INSTALL_JDK=yes        install a missing JDK with apt (by sudo, if you are not root); no: never
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Lists of paths, URIs and scripts' first lines, of which Java, Spark and Python make use, give these a meaning.
+case $PWD in
+  *[:\;,#%?*\"\\\$\`\|\&\<\>\{\}\[\]]* | *[[:cntrl:]]*)
+    printf 'setup: the clone lies in %q. Move it to a folder whose path has none of  : ; , # %% ? * " \\ $ ` | & < > { } [ ]  '"\n" \
+      "$PWD" >&2
+    exit 1
+    ;;
+esac
+# In the C locale a JVM cannot spell a path beyond ASCII.
+case $(locale charmap 2>/dev/null || true) in UTF-8 | utf8) ;; *) export LC_ALL=C.UTF-8 ;; esac
 
 venv=.venv
 stamp=$venv/.installed
@@ -22,15 +34,17 @@ sum() {
 
 # A Python 3.11 or 3.12 that runs and can make an environment: a name on PATH may be a shim that does not.
 python_for_venv() {
-  local candidate
-  for candidate in ${PYTHON:-python3.11 python3.12 python3 python}; do
+  local candidate candidates=(python3.11 python3.12 python3 python)
+  local asked=${SETUP_PYTHON:-${PYTHON:-}}  # the first by make, whose own PYTHON is the environment's
+  [ -z "$asked" ] || candidates=("$asked")
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
       >/dev/null 2>&1; then
       command -v "$candidate"
       return
     fi
   done
-  fail "no Python 3.11 or 3.12 with the venv module was found${PYTHON:+ as $PYTHON}.
+  fail "no Python 3.11 or 3.12 with the venv module was found${asked:+ as $asked}.
   Debian, Ubuntu:  sudo apt-get install -y python3 python3-venv   (or python3.12 python3.12-venv)
   macOS:           brew install python@3.12
   then run this again, or name one:  make setup PYTHON=/path/to/python3.12"
@@ -52,10 +66,18 @@ apt_package() {
   fi
 }
 
+# Whether to install a JDK on this machine: where somebody asked for it, or root in a container, which has nobody else.
+may_install_jdk() {
+  case ${SETUP_INSTALL_JDK:-} in
+    yes) return 0 ;;
+    no) return 1 ;;
+  esac
+  [ "$(id -u)" = 0 ] && { [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ]; }
+}
+
 apt_install_jdk() {
   local sudo=
-  if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
-  if [ -n "$sudo" ] && ! $sudo true 2>/dev/null; then return 1; fi
+  if [ "$(id -u)" != 0 ]; then sudo=sudo; fi
   echo "setup: no JDK 17 or 21; installing one with apt (about 200 MB) …"
   {
     $sudo apt-get update &&
@@ -71,11 +93,12 @@ jdk() {
     fail "JAVA_HOME is $JAVA_HOME, which holds ${found:+JDK }${found:-no JDK}; Spark 4.1 runs on 17 or 21.
   Correct it, or unset it and run this again."
   if command -v apt-get >/dev/null; then
-    if [ "${SETUP_INSTALL_JDK:-yes}" != no ] && apt_install_jdk; then
+    if may_install_jdk; then
+      apt_install_jdk
       found=$(jdk_version || true)
       case $found in 17 | 21) return ;; esac
     fi
-    command="sudo apt-get install -y --no-install-recommends $(apt_package)"
+    command="sudo apt-get install -y --no-install-recommends $(apt_package)   (or SETUP_INSTALL_JDK=yes make setup)"
   elif command -v brew >/dev/null; then
     command="brew install openjdk@17 && export JAVA_HOME=\$(brew --prefix openjdk@17)/libexec/openjdk.jdk/Contents/Home"
   else
@@ -87,16 +110,27 @@ jdk() {
 
 # One line that moves on a terminal, one in 40 elsewhere; pip's own words go to the log.
 progress() {
-  awk -v total="$1" -v log_file="$log" -v tty="$([ -t 1 ] && echo 1 || echo 0)" '
-    { print >> log_file }
-    /^Collecting / {
-      n++
-      if (tty) printf "\r\033[K  %d of %d: %s", n, total, $2
-      else if (n % 40 == 0) printf "  %d of %d\n", n, total
-      fflush()
-    }
-    /^Building wheels|^Installing collected/ { if (tty) printf "\r\033[K"; print "  " substr($0, 1, 60) " …"; fflush() }
-    END { if (tty) printf "\r\033[K" }'
+  local total=$1 n=0 line name tty=
+  [ ! -t 1 ] || tty=yes
+  while IFS= read -r line; do
+    printf '%s\n' "$line" >>"$log"
+    case $line in
+      "Collecting "* | "Requirement already satisfied: "*)
+        n=$((n + 1))
+        name=${line#Collecting }
+        name=${name#Requirement already satisfied: }
+        if [ -n "$tty" ]; then
+          printf '\r\033[K  %d of %d: %s' "$n" "$total" "${name%% *}"
+        elif [ $((n % 40)) = 0 ]; then
+          printf '  %d of %d\n' "$n" "$total"
+        fi
+        ;;
+      "Building wheels"* | "Installing collected"*)
+        printf "${tty:+\\r\\033[K}"'  %.60s …\n' "$line"
+        ;;
+    esac
+  done
+  [ -z "$tty" ] || printf '\r\033[K'
 }
 
 install_python() {
@@ -116,8 +150,9 @@ install_python() {
 $(tail -n 15 "$log")"
   # pip leaves this out where PYTHONDONTWRITEBYTECODE is set; without it every process compiles what it imports anew.
   env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -m compileall -q -j 0 "$venv"/lib/python*/site-packages >>"$log" 2>&1 || true
-  # What lies in the clone is imported from there; a job's --py-files come before it.
-  printf '%s\n' "$PWD/src" "$PWD" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lakehouse.pth"
+  # What lies in the clone is imported from there; a job's --py-files come before it. Relative to site-packages: Python
+  # reads this file in the locale's encoding.
+  printf '%s\n' ../../../../src ../../../.. >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lakehouse.pth"
   echo "setup: installed in $((SECONDS - started)) s"
 }
 

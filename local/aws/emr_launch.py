@@ -23,6 +23,7 @@ from pathlib import Path
 from local import jars as local_jars
 from local import log4j
 from local.aws.emr_process import LocaliseError, Submission, of_one_machine
+from local.supervisor import UTF8_LOCALE
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 # The last three: class metadata of a Spark job passes the default threshold, a full collection for nothing; a JVM with
@@ -100,7 +101,7 @@ class Launcher:
             *FAST_OPTIONS,
             *sharing,
             f"-Djava.io.tmpdir={properties.parent / 'tmp'}",
-            f"-Dlog4j2.configurationFile=file:{log4j_file}",
+            log4j.option(log4j_file),
             *self._module_options(),
             *shlex.split(user_options),
             MAIN,
@@ -162,6 +163,7 @@ class Launcher:
                         "PATH": os.environ.get("PATH", ""),
                         "SPARK_HOME": str(spark_jars.parent),
                         "SPARK_SCALA_VERSION": SPARK_SCALA_VERSION,
+                        "LC_ALL": UTF8_LOCALE,
                         **{k: os.environ[k] for k in ("JAVA_HOME",) if k in os.environ},
                     },
                     capture_output=True,

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from local.supervisor import UTF8_LOCALE
+
 # The Delta jars of EMR's own image; here the class path has them.
 IMAGE_JARS = ("/usr/share/aws/", "/usr/lib/spark/jars/")
 FILE_OPTIONS = {
@@ -242,6 +244,8 @@ def prepare(
     submission.entry_point = localise(submission.entry_point, files, objects, jars)
     confs.setdefault("spark.sql.warehouse.dir", str(folder / "tmp" / "warehouse"))
     confs.setdefault("spark.hadoop.hadoop.tmp.dir", str(folder / "tmp" / "hadoop"))
+    # Its default is an expression around that folder, which Hadoop does not take for one where a space is in it.
+    confs.setdefault("spark.hadoop.fs.s3a.buffer.dir", str(folder / "tmp" / "s3a"))
     driver_env = {k[len(DRIVER_ENV) :]: confs.pop(k) for k in list(confs) if k.startswith(DRIVER_ENV)}
     return driver_environment(stack_env, driver_env, folder)
 
@@ -250,6 +254,7 @@ def driver_environment(stack_env: dict[str, str], driver_env: dict[str, str], fo
     env = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "JAVA_HOME", "TZ", "USER") if k in os.environ}
     env |= stack_env
     env |= {
+        "LC_ALL": UTF8_LOCALE,
         # Of Spark's home a driver in Python reads one thing: zips of PySpark that every process would compile anew.
         # Without them it imports the installed package, which is the same.
         "SPARK_HOME": str(folder / "work"),

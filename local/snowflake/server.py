@@ -14,6 +14,7 @@ import gzip
 import hmac
 import importlib
 import json
+import os
 import sys
 import urllib.request
 import warnings
@@ -128,7 +129,9 @@ def application(state: Path) -> Starlette:
             return {file.sha256: file.name for file in orders.loaded()}
         if action == "POST load":
             columns = tuple(body["columns"])
-            file = LoadedFile(body["sha256"], body["name"], body["rows"], columns, body["loaded_at"])
+            file = LoadedFile(
+                body["sha256"], body["name"], body["rows"], columns, body["loaded_at"], body.get("path", "")
+            )
             return orders.load(Path(body["parquet"]), file)
         if action == "POST withdraw":
             return {"rows": orders.withdraw(body["sha256"])}
@@ -218,9 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
-    uvicorn.run(
-        application(args.state), host="127.0.0.1", port=args.port, log_level="warning", access_log=False
-    )
+    args.state.mkdir(parents=True, exist_ok=True)
+    # fakesnow writes paths into its SQL as they are: below here none has a quote.
+    os.chdir(args.state)
+    uvicorn.run(application(Path()), host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     return 0
 
 
