@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 # Given by the caller, PYTHON is the interpreter that set-up makes the environment with; here it is the environment's.
 ifneq ($(filter environment command,$(origin PYTHON)),)
-  export SETUP_PYTHON := $(PYTHON)
+  export SETUP_PYTHON := $(or $(SETUP_PYTHON),$(PYTHON))
 endif
 override PYTHON := $(VENV)/bin/python
 # Raw text: a query or a path may hold a dollar sign, which make would expand.

@@ -18,14 +18,14 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from local import door
-from local.stack import REPO, Stack, state_dir
+from local.stack import REPO, Stack, running
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
 DAGS = REPO / "dags"
@@ -34,6 +34,10 @@ PLUGINS = REPO / "local" / "airflow_plugins"
 PREFERRED_PORT = 4580
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+
+
+class Interrupted(Exception):
+    """Somebody wants it to end before it is up."""
 
 
 def home(state: Path) -> Path:
@@ -100,6 +104,8 @@ def prepare(stack: Stack) -> None:
             [sys.executable, "-c", _PREPARE, str(POOLS)],
             env=environment(stack), cwd=folder, stdout=out, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
+    if done.returncode == -signal.SIGINT:
+        raise Interrupted
     if done.returncode:
         tail = "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-15:])
         raise ServiceError(f"Airflow's database could not be prepared. The end of {log}:\n{tail}")
@@ -193,20 +199,47 @@ def _check_door(port: int, log: Path) -> None:
         )
 
 
+class Ending:
+    """Signals that end `make airflow`: the first asks for an orderly end, the next one kills what is left."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._asked = threading.Event()
+
+    def listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._ask)
+
+    def wait(self, seconds: float) -> bool:
+        return self._asked.wait(seconds)
+
+    def require_none(self) -> None:
+        if self._asked.is_set():
+            raise Interrupted
+
+    def _ask(self, *_: object) -> None:
+        if not self._asked.is_set():
+            print("\nstopping Airflow, some seconds (Ctrl-C again kills it) …", flush=True)
+            self._asked.set()
+            return
+        for service in SERVICES:
+            self._supervisor.kill(f"airflow-{service}")
+
+
 @contextmanager
-def services(stack: Stack, port: int) -> Iterator[Supervisor]:
-    """Airflow's services, healthy; stopped at the end."""
-    supervisor = Supervisor(stack.state)
+def services(stack: Stack, port: int, supervisor: Supervisor, check: Callable[[], None]) -> Iterator[None]:
+    """Airflow's services, healthy; stopped at the end. ``check`` raises where that is to come at once."""
     started = specs(stack, port)
     for spec in started:
         supervisor.stop(spec.name)
     try:
         for spec in started:
+            check()
             supervisor.start(spec, home(stack.state))
         for spec in started:
-            supervisor.wait_ready(spec)
+            supervisor.wait_ready(spec, check=check)
         _check_door(port, supervisor.log("airflow-api-server"))
-        yield supervisor
+        yield
     finally:
         stoppers = [threading.Thread(target=supervisor.stop, args=(spec.name,)) for spec in started]
         for stopper in stoppers:
@@ -233,26 +266,27 @@ def main(argv: list[str] | None = None) -> int:
         "--port", type=int, help=f"port of the UI (default {PREFERRED_PORT}, or any free one)"
     )
     args = parser.parse_args(argv)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        stack = Stack.load(state_dir())
+        stack = running()
+        supervisor = Supervisor(stack.state)
+        ending = Ending(supervisor)
+        ending.listen()
         port = choose_port(args.port)
         print("Preparing Airflow's database and starting its services (half a minute) …", flush=True)
         prepare(stack)
-        with services(stack, port) as supervisor:
+        with services(stack, port, supervisor, ending.require_none):
             print(
                 f"Airflow is up: http://127.0.0.1:{port}  (no password; everybody on this machine is admin)\n"
                 f"logs: {supervisor.logs}/airflow-*.log, tasks: {home(stack.state) / 'logs'}\n"
                 "Ctrl-C stops it.",
                 flush=True,
             )
-            while not stop.wait(2):
+            while not ending.wait(2):
                 for spec in specs(stack, port):
                     if supervisor.running(spec.name) is None:
                         raise ServiceError(f"{spec.name} has ended; its log: {supervisor.log(spec.name)}")
-            print("Stopping Airflow …", flush=True)
+    except Interrupted:
+        pass
     except ServiceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from local import airflow
-from local.stack import Stack, state_dir
+from local.stack import Stack, running
 from local.supervisor import ServiceError
 
 DAILY = "daily_batch_pipeline"
@@ -316,7 +316,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        result = run(Stack.load(state_dir()), args.dag_id, args.conf)
+        result = run(running(), args.dag_id, args.conf)
     except ServiceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lakehouse.errors import writable
 from lakehouse.sources.csv_text import records
 from local.data_layout import (
     FX_LONG_COLUMNS,
@@ -84,8 +85,11 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataFolder:
+    """What a folder holds; ``left_out`` says of each entry that is no data file why it was not loaded."""
+
+    path: Path
     files: list[DataFile]
-    ignored: list[str]
+    left_out: list[str]
 
     def of(self, layout: Layout) -> list[DataFile]:
         return [file for file in self.files if file.layout is layout]
@@ -98,15 +102,22 @@ def read(folder: Path, layouts: Iterable[Layout] = LAYOUTS) -> DataFolder:
     chosen = tuple(layouts)
     allowed = _allowed_missing(folder)
     files: list[DataFile] = []
-    ignored: list[str] = []
+    left_out: list[str] = []
     problems: list[Problem] = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+    for path in _entries(folder):
         layout = next((one for one in LAYOUTS if one.matches(path)), None)
+        name = writable(path.name)
+        if not path.is_file():
+            left_out.append(f"{name} is {_kind(path)} and was not loaded")
+            continue
         if layout is None:
             if path.name != MANIFEST_NAME:
-                ignored.append(path.name)
+                left_out.append(f"{name} was not recognised and not loaded")
             continue
         if layout not in chosen:
+            continue
+        if name != path.name:
+            problems.append(Problem(name, "a file name that is no UTF-8", "one that is"))
             continue
         found: list[Problem] = []
         file = _read_file(path, layout, allowed.get(layout.name, ()), found)
@@ -122,8 +133,25 @@ def read(folder: Path, layouts: Iterable[Layout] = LAYOUTS) -> DataFolder:
         )
     if not files:
         expected = ", ".join(f"{layout.prefix}*{layout.suffix}" for layout in chosen)
-        raise DataError(f"{folder} has no data file: received {ignored or 'no files'}, expected {expected}")
-    return DataFolder(files, ignored)
+        received = "; ".join(left_out) or "no files"
+        raise DataError(f"{folder} has no data file: received {received}, expected {expected}")
+    return DataFolder(folder, files, left_out)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        for path in found:
+            path.is_file()  # raises where the folder may be listed but not entered
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+    return found
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"a link to {writable(str(path.readlink()))}, which is not there,"
+    return "a folder" if path.is_dir() else "a pipe, a socket or a device, not a file,"
 
 
 def _allowed_missing(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -139,7 +167,11 @@ def _allowed_missing(folder: Path) -> dict[str, tuple[str, ...]]:
 def _read_file(
     path: Path, layout: Layout, allowed: tuple[str, ...], problems: list[Problem]
 ) -> DataFile | None:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        problems.append(Problem(path.name, error.strerror or str(error), "a file that can be read"))
+        return None
     checksum = hashlib.sha256(data).hexdigest()
     if layout.kind is Kind.OPAQUE:
         return DataFile(layout, path, checksum, data=data)

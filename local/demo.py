@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local import airflow_run, report, sources_seed, stack
+from local import airflow_run, data_files, report, sources_seed, stack
 from local.airflow_run import RunResult
 from local.data_files import DataError
 from local.query import QueryFailed
@@ -28,14 +29,16 @@ SAMPLE = REPO / "data_fixed"
 
 
 class Clock:
-    """Where the time went, step by step."""
+    """Where the time went, step by step. ``steps``: how many there will be, told in front of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = 0) -> None:
         self.steps: list[tuple[str, float]] = []
+        self._count = steps
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        print(f"\n{name}", flush=True)
+        number = f"[{len(self.steps) + 1} of {self._count}] " if self._count else ""
+        print(f"\n{number}{name}", flush=True)
         begun = time.monotonic()
         yield
         self.steps.append((name, time.monotonic() - begun))
@@ -68,7 +71,9 @@ def state_for(data_dir: Path | None) -> Path:
         return stack.state_dir()
     if data_dir is None:
         return REPO / ".local"
-    name = f"{data_dir.name}-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
+    # Java, Spark and SQLite read more into some characters of a path than a name.
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", data_dir.resolve().name)[:60]
+    name = f"{plain}-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
     return REPO / ".local" / "lakes" / name
 
 
@@ -86,12 +91,14 @@ def demo(data_dir: Path | None) -> int:
         elif not data_dir.is_dir():
             print(f"DATA_DIR: received {data_dir}, expected a folder (docs/sample-data.md)", file=sys.stderr)
             return 2
-        folder = data_dir or SAMPLE
+        # Refused before anything else is touched: another lake's stack may be running.
+        data = data_files.read(data_dir or SAMPLE)
+        sources_seed.require_rates(data, lambda: sources_seed.has_rates(state))
     with clock.step("Local stack: AWS, Snowflake, Kafka, HubSpot, Salesforce, ECB"):
         stack.make_current(state, say)
         running = stack.up(state, say)
     with clock.step("Load the sources"):
-        print(sources_seed.load(folder, running), flush=True)
+        print(sources_seed.load(data, running), flush=True)
     with clock.step("daily_batch_pipeline (Airflow 3.0.6, Spark 4.1.1, Delta 4.2.0)"):
         result = run_day(running)
     outcomes = report.outcomes(running, result.run_id)

@@ -13,12 +13,12 @@ from local import log4j
 from local.aws.emr_launch import FAST_OPTIONS
 from local.aws.emr_process import image_confs
 from local.jars import SetupIncomplete, jars
-from local.stack import REPO, Stack
-from local.supervisor import ServiceError
+from local.stack import REPO, running
+from local.supervisor import UTF8_LOCALE, ServiceError
 
 
 def use_stack(program: str, *jar_sets: str) -> None:
-    """Lead this process to the stack that is up; without one, say so and leave everything as it is.
+    """Lead this process to the stack that is up; without one, say so and end it.
 
     ``jar_sets``: configurations of the jars manifest beyond those that every job has. Within spark-submit there is
     nothing to do.
@@ -26,11 +26,10 @@ def use_stack(program: str, *jar_sets: str) -> None:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return
     try:
-        stack = Stack.load()
+        stack = running()
         class_path = jars("spark", "s3a", *jar_sets)
     except (ServiceError, SetupIncomplete) as problem:
-        print(f"{program}: {problem}", file=sys.stderr)
-        return
+        sys.exit(f"{program}: {problem}")
     os.environ.update(stack.exports)
     folder = Path(tempfile.mkdtemp(prefix=f"{program.replace('_', '-')}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -38,7 +37,7 @@ def use_stack(program: str, *jar_sets: str) -> None:
     quiet.write_text(log4j.properties())
     confs = image_confs(stack.aws_endpoint) | {
         "spark.driver.extraClassPath": os.pathsep.join(map(str, class_path)),
-        "spark.driver.extraJavaOptions": " ".join([*FAST_OPTIONS, f"-Dlog4j2.configurationFile={quiet}"]),
+        "spark.driver.extraJavaOptions": " ".join([*FAST_OPTIONS, log4j.option(quiet)]),
         "spark.jars": "",
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
     }
@@ -49,5 +48,5 @@ def use_stack(program: str, *jar_sets: str) -> None:
     properties = folder / "spark.conf"
     properties.write_text("\n".join(lines) + "\n")
     # By the environment, Spark takes them without a word.
-    os.environ |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": str(folder)}
+    os.environ |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": str(folder), "LC_ALL": UTF8_LOCALE}
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {properties} pyspark-shell"

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from local import sample_queries
 from local.sample_queries import UnknownQuery
-from local.stack import Stack
+from local.stack import Stack, running
 from local.supervisor import ServiceError
 
 
@@ -111,7 +111,7 @@ def main() -> int:
         return 0
     try:
         sql = sample_queries.named(arguments.name).sql if arguments.name else arguments.sql
-        answer = ask(Stack.load(), sql, arguments.database)
+        answer = ask(running(), sql, arguments.database)
     except (QueryFailed, ServiceError, UnknownQuery) as error:
         print(error, file=sys.stderr)
         return 1

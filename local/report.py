@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lakehouse.observe.outcome import REPEAT
 from local.airflow_run import RunResult
 from local.query import as_table, ask
 from local.stack import Stack
@@ -39,6 +40,7 @@ QUESTIONS = (
         """,
     ),
 )
+_NOTES_OF_A_JOB = 20
 _HOPS = (
     "read",
     "generated",
@@ -102,7 +104,17 @@ def verdicts(stack: Stack, found: list[dict[str, Any]]) -> str:
 
 def notes(found: list[dict[str, Any]]) -> str:
     """What the jobs have to say beyond numbers: files that were left out, fields that nobody knows, what waits."""
-    lines = [f"  {outcome['job']}: {note}" for outcome in found for note in outcome["notes"]]
+    lines = []
+    for outcome in found:
+        # How to repeat a job is for when it failed; that a new lake has tables now is no news.
+        told = [
+            note
+            for note in outcome["notes"]
+            if not note.startswith(REPEAT) and not note.endswith(": created")
+        ]
+        lines += [f"  {outcome['job']}: {note}" for note in told[:_NOTES_OF_A_JOB]]
+        if len(told) > _NOTES_OF_A_JOB:
+            lines.append(f"  {outcome['job']}: and {len(told) - _NOTES_OF_A_JOB} more, in its outcome.json")
     return "\n".join(["\nNotes of the jobs", *(lines or ["  none"])])
 
 

@@ -28,13 +28,17 @@ class Folder:
     out: Path
     files: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    def csv(
+        self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, is_ended: bool = True
+    ) -> None:
+        """A file of rows; not ``is_ended``, its last line has no line break, as many systems write files."""
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
         # A quoted line break is one row, so the rows are counted where they are written.
-        self._write(name, buffer.getvalue(), rows=len(rows) if isinstance(rows, list) else -1)
+        text = buffer.getvalue() if is_ended else buffer.getvalue().removesuffix("\n")
+        self._write(name, text, rows=len(rows) if isinstance(rows, list) else -1)
 
     def json_lines(self, name: str, lines: list[dict[str, object]]) -> None:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -98,7 +102,7 @@ def _first_day(
     lines = orders.stream_lines(spec, flawless, accounts, flaws, 1)
     folder.json_lines(f"kafka_orders_{len(lines)}.jsonl", lines)
     for name, shipments in orders.shipment_files(spec, events, flaws, 1).items():
-        folder.csv(name, orders.SHIPMENT_HEADER, shipments)
+        folder.csv(name, orders.SHIPMENT_HEADER, shipments, is_ended=False)
     header, *quotes = fx.history_rows(spec, flaws, spec.until - timedelta(days=1))
     folder.csv("fx_rates_history.csv", header, quotes)
 
@@ -126,7 +130,7 @@ def _later_day(
         f"kafka_orders_{tag}.jsonl", orders.stream_lines(spec, new_events, accounts, flaws, spec.day)
     )
     for name, shipments in orders.shipment_files(spec, events, flaws, spec.day).items():
-        folder.csv(name, orders.SHIPMENT_HEADER, shipments)
+        folder.csv(name, orders.SHIPMENT_HEADER, shipments, is_ended=False)
     today = spec.until + timedelta(days=spec.day - 2)
     fx_header, *quotes = fx.history_rows(spec, Flaws("none"), today)
     quotes = [row for row in quotes if row[0] == today.isoformat()]

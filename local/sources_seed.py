@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 INBOX = "landing/vendor/inbox"
 KAFKA_TIMEOUT_S = 60.0
+
+_AFRESH = "to begin again without the old one: make clean, or another LAKEHOUSE_STATE_DIR"
 
 # Source of a layout, for those that the SaaS doubles serve: (service, object).
 SAAS = {
@@ -73,17 +77,16 @@ class LoadReport:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def load(data_dir: Path, stack: Stack, sources: Iterable[str] | None = None) -> LoadReport:
-    """Load every recognised file; with `sources`, only those layouts (by name).
+def load(data: Path | DataFolder, stack: Stack, sources: Iterable[str] | None = None) -> LoadReport:
+    """Load every recognised file of a folder, or what was read of it; with `sources`, only those layouts (by name).
 
     Raises DataError, before anything is loaded, with all that is wrong with the files.
     """
     chosen = [one for one in layouts.LAYOUTS if sources is None or one.name in set(sources)]
-    folder = read(data_dir, chosen)
-    report = LoadReport(data_dir)
-    for name in folder.ignored:
-        report.notes.append(f"{name} was not recognised and not loaded")
-    _require_rates(folder, chosen, stack)
+    folder = read(data, chosen) if isinstance(data, Path) else data
+    report = LoadReport(folder.path, notes=list(folder.left_out))
+    if layouts.FX_RATES in chosen:
+        require_rates(folder, lambda: bool(SaasAdmin(stack.exports["LOCAL_ECB_URL"]).state()["ecb.rates"]))
     for layout in chosen:
         files = folder.of(layout)
         if not files:
@@ -96,15 +99,24 @@ def load(data_dir: Path, stack: Stack, sources: Iterable[str] | None = None) -> 
     return report
 
 
-def _require_rates(folder: DataFolder, chosen: list[layouts.Layout], stack: Stack) -> None:
-    """The ECB always has rates, and the pipeline refuses one that has none."""
-    if layouts.FX_RATES not in chosen or folder.of(layouts.FX_RATES):
-        return
-    if not SaasAdmin(stack.exports["LOCAL_ECB_URL"]).state()["ecb.rates"]:
+def require_rates(folder: DataFolder, has_rates: Callable[[], bool]) -> None:
+    """The ECB always has rates, and the pipeline refuses one that has none. Raises DataError."""
+    if not folder.of(layouts.FX_RATES) and not has_rates():
         raise DataError(
             "received no fx_rates*.csv, expected one: amounts cannot be converted without rates. The ECB's own "
             "eurofxref-hist.csv, renamed to fx_rates_history.csv, will do; docs/sample-data.md has both forms."
         )
+
+
+def has_rates(state: Path) -> bool:
+    """Whether a lake's ECB was ever given rates; its stack need not run."""
+    try:
+        with closing(sqlite3.connect(f"{(state / 'saas' / 'saas.db').as_uri()}?mode=ro", uri=True)) as found:
+            return (
+                found.execute("SELECT 1 FROM records WHERE collection = 'ecb.rates'").fetchone() is not None
+            )
+    except sqlite3.OperationalError:
+        return False
 
 
 Loader = Callable[[list[DataFile], "Stack", list[str]], Loaded]
@@ -141,7 +153,9 @@ def _load_saas(files: list[DataFile], stack: Stack, notes: list[str]) -> Loaded:
     service, name = SAAS[layout]
     admin = SaasAdmin(stack.exports[f"LOCAL_{service.upper()}_URL"])
     entry = Loaded(layout.name)
-    new = _new(files, admin.loaded(service, name), entry)
+    known = admin.loaded(service, name)
+    new = _new(files, known, entry)
+    notes += _edited(new, known, "what it says of an id or a day replaces what is there, what it lost stays")
     rows: list[dict[str, Any]] = []
     for file in new:
         rows.extend(file.quotes if layout is layouts.FX_RATES else file.records())
@@ -151,6 +165,15 @@ def _load_saas(files: list[DataFile], stack: Stack, notes: list[str]) -> Loaded:
         admin.load(service, name, rows, [{"sha256": file.sha256, "name": file.name} for file in new])
     entry.files, entry.rows = len(new), len(rows)
     return entry
+
+
+def _edited(new: list[DataFile], known: Mapping[str, str], consequence: str) -> list[str]:
+    names = set(known.values())
+    return [
+        f"{file.name} was loaded before with another content: {consequence}"
+        for file in new
+        if file.name in names
+    ]
 
 
 def _merge_notes(rows: list[dict[str, Any]]) -> list[str]:
@@ -182,6 +205,12 @@ def _load_snowflake(files: list[DataFile], stack: Stack, notes: list[str]) -> Lo
                 rows=len(file.rows),
                 columns=list(file.header),
                 loaded_at=now,
+                path=str(file.path.resolve()),
+            )
+        if result.get("edited"):
+            notes.append(
+                f"{file.name} was edited since it was loaded: its {len(file.rows):,} rows take the place of the "
+                f"{result['edited']:,} that it had; rows that a run has read stay in the lake"
             )
         if result.get("withdrawn"):
             notes.append(
@@ -210,7 +239,8 @@ def _load_vendor(files: list[DataFile], stack: Stack, notes: list[str]) -> Loade
             notes.append(f"{file.name} takes the place of another file of that name in the vendor's inbox")
         s3.put_object(Bucket=bucket, Key=key, Body=file.data, Metadata={"sha256": file.sha256})
         entry.files += 1
-        entry.rows += max(0, file.data.count(b"\n") - 1)
+        lines = file.data.count(b"\n") + (not file.data.endswith(b"\n"))
+        entry.rows += max(0, lines - 1)
     return entry
 
 
@@ -219,6 +249,7 @@ def _load_kafka(files: list[DataFile], stack: Stack, notes: list[str]) -> Loaded
     ledger = stack.state / "saas" / "kafka_loaded.json"
     known: dict[str, str] = json.loads(ledger.read_text(encoding="utf-8")) if ledger.exists() else {}
     new = _new(files, known, entry)
+    notes += _edited(new, known, "a topic takes nothing back, so both count; " + _AFRESH)
     if not new:
         return entry
     if "LOCAL_KAFKA_BOOTSTRAP" not in stack.exports:
@@ -294,7 +325,7 @@ def withdraw(data_dir: Path, stack: Stack) -> LoadReport:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from local.stack import Stack, state_dir
+    from local.stack import running
     from local.supervisor import ServiceError
 
     parser = argparse.ArgumentParser(prog="python -m local.sources_seed", description=__doc__)
@@ -302,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--withdraw", action="store_true", help="take its warehouse orders out again")
     args = parser.parse_args(argv)
     try:
-        stack = Stack.load(state_dir())
+        stack = running()
         print(withdraw(args.data, stack) if args.withdraw else load(args.data, stack))
     except ServiceError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
@@ -39,6 +40,8 @@ URL_EXPORTS = {
     "saas": ("LOCAL_HUBSPOT_URL", "LOCAL_SALESFORCE_URL", "LOCAL_ECB_URL"),
     "kafka": ("LOCAL_KAFKA_BOOTSTRAP",),
 }
+# What lists of paths and URIs, which Java and Spark make of a path, take for something else; so in scripts/setup.sh.
+BREAKING = frozenset(':;,#%?*"\\$`|&<>{}[]')
 KAFKA_MODES = ("batch", "stream")
 Say = Callable[[str], None]
 
@@ -99,6 +102,20 @@ class Stack:
         except FileNotFoundError:
             raise ServiceError(f"no stack has been started in {state}: run `python -m local up`") from None
         return cls(state, description["ports"], description["exports"])
+
+
+DOWN = "the local stack is not running: make local-up"
+
+
+def running() -> Stack:
+    """The stack in use, which answers. Raises ServiceError in one line where it does not."""
+    try:
+        stack = Stack.load()
+        address = urlsplit(stack.aws_endpoint)
+        socket.create_connection((address.hostname or "", address.port or 0), timeout=2).close()
+    except (ServiceError, KeyError, OSError):
+        raise ServiceError(DOWN) from None
+    return stack
 
 
 def present() -> dict[str, str]:
@@ -164,6 +181,8 @@ def up(state: Path, say: Say, only: list[str] | None = None, kafka_mode: str | N
 
     `kafka_mode`: how this lake reads the order topic from now on; None leaves it as it is, at first batch.
     """
+    if found := sorted(set(str(state)) & BREAKING):
+        raise ServiceError(f"the state folder is {state}: its path may not have {' '.join(found)}")
     state.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(state)
     ports = choose_ports(state, supervisor)

@@ -70,7 +70,13 @@ def main(argv: Sequence[str]) -> int:
         return 2
     stack = None
     if "EMR_APPLICATION_ID" not in os.environ and (REPO / "local").is_dir():
-        stack = _use_stack()
+        from local.supervisor import ServiceError
+
+        try:
+            stack = _use_stack()
+        except ServiceError as problem:
+            print(f"emr_submit: {problem}", file=sys.stderr)
+            return 1
     # boto3 knows the Region by the second name alone.
     os.environ["AWS_REGION"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
     # What is optional has its default here: without one Airflow's own database would be asked.
@@ -237,15 +243,15 @@ def _target(stack: Path | None) -> str:
 
 
 def _use_stack() -> Path | None:
-    """Take the running stack's settings; its folder, or None where there is none."""
-    from local.stack import Stack
-    from local.supervisor import ServiceError
+    """Take the running stack's settings; its folder, or None where no stack was ever started here.
 
-    try:
-        stack = Stack.load()
-    except ServiceError as problem:
-        print(f"emr_submit: {problem}", file=sys.stderr)
+    Raises ServiceError where one was, and does not answer.
+    """
+    from local.stack import running, state_dir
+
+    if not (state_dir() / "stack.json").exists():
         return None
+    stack = running()
     os.environ.update(stack.exports)
     return stack.state
 

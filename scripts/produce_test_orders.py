@@ -273,11 +273,11 @@ def _client_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _use_laptop_stack() -> bool:
     """Take the environment of the local stack that has been started last, if there is one."""
-    from local.stack import Stack
+    from local.stack import running
     from local.supervisor import ServiceError
 
     try:
-        os.environ.update(Stack.load().exports)
+        os.environ.update(running().exports)
     except ServiceError:
         return False
     return True

@@ -29,9 +29,20 @@ class Admin:
         return found
 
     def load(
-        self, parquet: Path, *, sha256: str, name: str, rows: int, columns: list[str], loaded_at: str
+        self,
+        parquet: Path,
+        *,
+        sha256: str,
+        name: str,
+        rows: int,
+        columns: list[str],
+        loaded_at: str,
+        path: str = "",
     ) -> dict[str, Any]:
-        """Add a data file's rows to ORDERS from a Parquet file whose columns are all text."""
+        """Add a data file's rows to ORDERS from a Parquet file whose columns are all text.
+
+        What was loaded from the same ``path`` before goes.
+        """
         body = {
             "parquet": str(parquet),
             "sha256": sha256,
@@ -39,6 +50,7 @@ class Admin:
             "rows": rows,
             "columns": columns,
             "loaded_at": loaded_at,
+            "path": path,
         }
         result: dict[str, Any] = self._call("POST", "load", body)
         return result

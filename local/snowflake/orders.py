@@ -53,6 +53,7 @@ class LoadedFile:
     rows: int
     columns: tuple[str, ...]
     loaded_at: str  # what LOADED_AT is where the file does not say
+    path: str = ""  # where the file was: edited there, it takes its own place
 
     @property
     def missing(self) -> set[str]:
@@ -92,11 +93,12 @@ class Orders:
                 return {"rows": 0, "already_loaded": True}
             # A load without a column stands until the next one that has it: the owner of the source takes it back.
             withdrawn = [known for known in earlier if known.missing and not file.missing]
+            edited = [known for known in earlier if file.path and known.path == file.path]
             self._keep(parquet, file)
-            for known in withdrawn:
+            for known in {known.sha256: known for known in (*withdrawn, *edited)}.values():
                 self._forget(known.sha256)
             current = self._current()
-            if withdrawn or file.missing or set(COLUMNS) - set(current):
+            if withdrawn or edited or file.missing or set(COLUMNS) - set(current):
                 self._rebuild()
             else:
                 self._append(file, current)
@@ -104,6 +106,7 @@ class Orders:
                 "rows": file.rows,
                 "already_loaded": False,
                 "withdrawn": [known.name for known in withdrawn],
+                "edited": sum(known.rows for known in edited),
             }
 
     def withdraw(self, checksums: Iterable[str]) -> int:

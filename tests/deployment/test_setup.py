@@ -83,7 +83,9 @@ def test_the_progress_of_the_installation_moves_on_a_terminal() -> None:
 def test_make_leaves_the_callers_python_to_the_set_up(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     shutil.copy(REPO / "Makefile", tmp_path)
-    (tmp_path / "scripts" / "setup.sh").write_text('#!/bin/sh\necho "python: ${SETUP_PYTHON:-${PYTHON:-none}}"\n')
+    (tmp_path / "scripts" / "setup.sh").write_text(
+        '#!/bin/sh\necho "python: ${SETUP_PYTHON:-${PYTHON:-none}}"\n'
+    )
     (tmp_path / "scripts" / "setup.sh").chmod(0o755)
     known = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
 

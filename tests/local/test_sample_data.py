@@ -127,7 +127,7 @@ def test_every_file_is_recognised_and_loads_whole(sample: Sample) -> None:
     assert {file.name for file in folder.files} == set(sample.manifest["files"])
     assert {file.layout for file in folder.files} == set(LAYOUTS)
     for file in folder.files:
-        rows = len(file.rows) or len(file.messages) or len(file.quotes) or file.data.count(b"\n") - 1
+        rows = len(file.rows) or len(file.messages) or len(file.quotes) or len(file.data.splitlines()) - 1
         assert rows == sample.manifest["files"][file.name]["rows"], file.name
 
 

@@ -80,16 +80,27 @@ class Double:
             return found
 
     def load(
-        self, folder: Path, name: str, rows: list[list[str]], columns: list[str] | None = None
+        self,
+        folder: Path,
+        name: str,
+        rows: list[list[str]],
+        columns: list[str] | None = None,
+        path: str = "",
     ) -> dict[str, Any]:
         columns = COLUMNS if columns is None else columns
         cells = list(zip(*rows, strict=True)) or [()] * len(columns)
-        path = folder / f"{name}.parquet"
+        parquet = folder / f"{name}.parquet"
         pq.write_table(
-            pa.table({c: pa.array(v, pa.string()) for c, v in zip(columns, cells, strict=True)}), path
+            pa.table({c: pa.array(v, pa.string()) for c, v in zip(columns, cells, strict=True)}), parquet
         )
         return self.admin.load(
-            path, sha256=name, name=f"{name}.csv", rows=len(rows), columns=columns, loaded_at=LOAD_TIME
+            parquet,
+            sha256=name,
+            name=f"{name}.csv",
+            rows=len(rows),
+            columns=columns,
+            loaded_at=LOAD_TIME,
+            path=path,
         )
 
 
@@ -268,6 +279,15 @@ def test_a_bad_load_can_be_withdrawn(double: Double, tmp_path: Path) -> None:
     assert double.admin.withdraw(["day2", "never loaded"]) == 2
     assert double.query(f"SELECT ORDER_ID, AMOUNT FROM {ORDERS}") == [("ORD-1", Decimal("12.50"))]
     assert double.admin.state() == {"orders": 1, "files": ["day1.csv"]}
+
+
+def test_a_file_that_was_edited_takes_its_own_place(double: Double, tmp_path: Path) -> None:
+    double.load(tmp_path, "v1", [an_order(1), an_order(2)], path="/data/orders.csv")
+    double.load(tmp_path, "other", [an_order(3)], path="/data/more.csv")
+    answer = double.load(tmp_path, "v2", [an_order(1, AMOUNT="9.00")], path="/data/orders.csv")
+    assert answer["edited"] == 2
+    rows = double.query(f"SELECT ORDER_ID, AMOUNT FROM {ORDERS} ORDER BY ORDER_ID")
+    assert rows == [("ORD-1", Decimal("9.00")), ("ORD-3", Decimal("12.50"))]
 
 
 def test_sql_changes_the_table_and_stays_when_a_file_is_added(double: Double, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,9 +90,47 @@ def test_many_problems_of_a_file_are_counted(tmp_path: Path) -> None:
     assert "40 more such problems" in problems(tmp_path)
 
 
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    folder(tmp_path, snowflake_orders_1_csv=f"{ORDERS}\n", readme_txt="x")
+    (tmp_path / "snowflake_orders_2025.csv").mkdir()
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "snowflake_orders_2.csv").symlink_to(tmp_path / "gone.csv")
+    os.mkfifo(tmp_path / "kafka_orders_1.jsonl")
+
+    assert data_files.read(tmp_path).left_out == [
+        "archive is a folder and was not loaded",
+        "kafka_orders_1.jsonl is a pipe, a socket or a device, not a file, and was not loaded",
+        "readme.txt was not recognised and not loaded",
+        f"snowflake_orders_2.csv is a link to {tmp_path / 'gone.csv'}, which is not there, and was not loaded",
+        "snowflake_orders_2025.csv is a folder and was not loaded",
+    ]
+
+
+def test_a_file_name_that_is_no_text_is_a_problem(tmp_path: Path) -> None:
+    folder(tmp_path, snowflake_orders_1_csv=f"{ORDERS}\n")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/vendor_shipments_Gr\xf6\xdfe.csv")).write_bytes(b"")
+    assert "vendor_shipments_Gr\\udcf6\\udcdfe.csv: received a file name that is no UTF-8" in problems(
+        tmp_path
+    )
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, snowflake_orders_1_csv="x\n", snowflake_orders_2_csv=f"{ORDERS}\n")
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert "snowflake_orders_2.csv: received Permission denied, expected a file that can be" in problems(
+        tmp_path
+    )
+
+
 def test_a_folder_without_data_files_is_refused(tmp_path: Path) -> None:
     folder(tmp_path, notes_txt="hello")
-    assert "no data file: received ['notes.txt']" in problems(tmp_path)
+    assert "no data file: received notes.txt was not recognised" in problems(tmp_path)
 
 
 def test_headers_may_be_spelt_otherwise_and_have_a_byte_order_mark(tmp_path: Path) -> None:
@@ -296,6 +335,7 @@ def test_sources_without_files_stay_empty_but_rates_there_must_be(
     folder(data, snowflake_orders_1_csv=f"{ORDERS}\nA,2026-01-01,1,PAID,1.00,EUR\n", readme_txt="x")
     with pytest.raises(DataError, match=r"received no fx_rates\*\.csv"):
         sources_seed.load(data, stack)
+    assert not sources_seed.has_rates(stack.state)
     folder(data, fx_rates_1_csv="Date,USD\n2026-01-02,1.1\n")
     report = sources_seed.load(data, stack)
     assert [entry.source for entry in report.loaded] == ["snowflake_orders", "fx_rates"]
@@ -341,3 +381,27 @@ def test_the_ledger_of_kafka_files_names_them(stack: Stack, data: Path, kafka: F
     sources_seed.load(data, stack, sources=["kafka_orders"])
     ledger = json.loads((stack.state / "saas" / "kafka_loaded.json").read_text())
     assert list(ledger.values()) == ["kafka_orders_1.jsonl"]
+
+
+def test_a_file_that_was_edited_says_what_becomes_of_what_it_had(
+    stack: Stack, data: Path, kafka: FakeProducer, warehouse: FakeSnowflake
+) -> None:
+    def contents(amount: str) -> None:
+        folder(
+            data,
+            snowflake_orders_1_csv=f"{ORDERS}\nA,2026-01-01,1,PAID,{amount},EUR\n",
+            kafka_orders_1_jsonl=f'{{"order_id": "A", "amount": {amount}}}\n',
+            fx_rates_1_csv=f"Date,USD\n2026-01-02,{amount}\n",
+        )
+
+    contents("1.1")
+    assert not [note for note in sources_seed.load(data, stack).notes if "_1" in note]
+    contents("1.2")
+    notes = sources_seed.load(data, stack).notes
+    assert "fx_rates_1.csv was loaded before with another content: what it says of an id or a day" in str(
+        notes
+    )
+    assert "kafka_orders_1.jsonl was loaded before with another content: a topic takes nothing back" in str(
+        notes
+    )
+    assert warehouse.loads[-1]["path"] == str((data / "snowflake_orders_1.csv").resolve())

@@ -12,7 +12,8 @@ from lakehouse.errors import ErrorClass, writable
 from lakehouse.masks import without_registered, without_secrets
 from lakehouse.settings import Settings
 
-_REPEAT = "to repeat: "
+# What the note with the command that repeats a job begins with.
+REPEAT = "to repeat: "
 
 
 class _Model(BaseModel):
@@ -102,12 +103,12 @@ class Outcome(_Model):
 
     def repeated_by(self, command: str) -> None:
         """Note the command that repeats the job; ``--run-id``, where that goes on with this run, comes last."""
-        self.notes.append(f"{_REPEAT}{command}")
+        self.notes.append(f"{REPEAT}{command}")
 
     @property
     def repeat(self) -> str | None:
         """The command that repeats the job, as it noted it."""
-        return next((each.removeprefix(_REPEAT) for each in self.notes if each.startswith(_REPEAT)), None)
+        return next((each.removeprefix(REPEAT) for each in self.notes if each.startswith(REPEAT)), None)
 
     @property
     def anew(self) -> str | None:
