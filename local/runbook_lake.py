@@ -77,7 +77,7 @@ def sample(state: Path, day: int, poison: str | None = None) -> Path:
 
 def environment(running: Stack) -> dict[str, str]:
     """What a person's shell has: this lake's state folder; the stack's values, as `make local-up` exports them."""
-    return dict(os.environ) | running.exports | {"LAKEHOUSE_STATE_DIR": str(running.state)}
+    return dict(os.environ) | running.shell | {"LAKEHOUSE_STATE_DIR": str(running.state)}
 
 
 def run_jobs(running: Stack, commands: Iterable[Sequence[str]], *, may_fail: bool = False) -> list[int]:

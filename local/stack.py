@@ -79,6 +79,12 @@ class Stack:
     def aws_endpoint(self) -> str:
         return self.exports["AWS_ENDPOINT_URL"]
 
+    @property
+    def shell(self) -> dict[str, str]:
+        """The exports for a person's shell: boto3 and the aws command read the Region by a name of their own."""
+        region = {"AWS_DEFAULT_REGION": self.exports["AWS_REGION"]} if "AWS_REGION" in self.exports else {}
+        return self.exports | region
+
     def client(self, service: str) -> Any:
         """A boto3 client of the local AWS."""
         import boto3
@@ -244,9 +250,7 @@ def write(stack: Stack, supervisor: Supervisor) -> None:
 
 
 def env_lines(stack: Stack) -> str:
-    """The exports for a person's shell: boto3 by itself reads the Region by a name of its own."""
-    region = {"AWS_DEFAULT_REGION": stack.exports["AWS_REGION"]} if "AWS_REGION" in stack.exports else {}
-    return "".join(f"{k}={v}\n" for k, v in sorted((stack.exports | region).items()))
+    return "".join(f"{k}={v}\n" for k, v in sorted(stack.shell.items()))
 
 
 def urls(name: str, stack: Stack) -> str:
