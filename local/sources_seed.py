@@ -26,6 +26,7 @@ from local import data_layout as layouts
 from local.data_files import DataError, DataFile, DataFolder, read
 from local.saas.admin import Admin as SaasAdmin
 from local.snowflake.admin import Admin as SnowflakeAdmin
+from local.snowflake.admin import AdminError
 
 if TYPE_CHECKING:
     from local.stack import Stack
@@ -198,15 +199,18 @@ def _load_snowflake(files: list[DataFile], stack: Stack, notes: list[str]) -> Lo
             columns = list(zip(*file.rows, strict=True)) or [()] * len(file.header)
             table = {n: pa.array(cells, pa.string()) for n, cells in zip(file.header, columns, strict=True)}
             pq.write_table(pa.table(table), parquet)
-            result = admin.load(
-                parquet,
-                sha256=file.sha256,
-                name=file.name,
-                rows=len(file.rows),
-                columns=list(file.header),
-                loaded_at=now,
-                path=str(file.path.resolve()),
-            )
+            try:
+                result = admin.load(
+                    parquet,
+                    sha256=file.sha256,
+                    name=file.name,
+                    rows=len(file.rows),
+                    columns=list(file.header),
+                    loaded_at=now,
+                    path=str(file.path.resolve()),
+                )
+            except AdminError as problem:
+                raise DataError(f"{file.name} was not loaded: {problem}") from None
         if result.get("edited"):
             notes.append(
                 f"{file.name} was edited since it was loaded: its {len(file.rows):,} rows take the place of the "

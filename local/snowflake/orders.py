@@ -86,11 +86,15 @@ class Orders:
         return int(row[0]) if row else 0
 
     def load(self, parquet: Path, file: LoadedFile) -> dict[str, Any]:
-        """Add a file's rows, all text, from a Parquet file; a file loaded before adds nothing."""
+        """Add a file's rows, all text, from a Parquet file; a file loaded before adds nothing.
+
+        Raises ValueError where columns differ in case alone: Snowflake keeps those apart, DuckDB does not.
+        """
         with self._lock:
             earlier = self.loaded()
             if any(known.sha256 == file.sha256 for known in earlier):
                 return {"rows": 0, "already_loaded": True}
+            _require_names(file, {*COLUMNS, *self._current()})
             # A load without a column stands until the next one that has it: the owner of the source takes it back.
             withdrawn = [known for known in earlier if known.missing and not file.missing]
             edited = [known for known in earlier if file.path and known.path == file.path]
@@ -237,6 +241,18 @@ class Orders:
     def _source(self, file: LoadedFile) -> str:
         path = str(self._folder / f"{file.sha256}.parquet").replace("'", "''")
         return f"read_parquet('{path}')"
+
+
+def _require_names(file: LoadedFile, others: set[str]) -> None:
+    alike: dict[str, set[str]] = {}
+    for name in {*file.columns, *others}:
+        alike.setdefault(name.lower(), set()).add(name)
+    found = [" and ".join(sorted(names)) for names in alike.values() if len(names) > 1]
+    if found:
+        raise ValueError(
+            f"{file.name}: received the columns {', '.join(sorted(found))}, expected names that differ by more than "
+            "case (the local Snowflake, unlike the real one, takes them for one column)"
+        )
 
 
 def _quoted(name: str) -> str:

@@ -19,7 +19,7 @@ import snowflake.connector
 from snowflake.connector import errors
 
 from local.saas import credentials
-from local.snowflake.admin import Admin
+from local.snowflake.admin import Admin, AdminError
 from local.snowflake.server import healthy
 from tests.conftest import REPO, free_port
 
@@ -256,6 +256,14 @@ def test_an_extra_column_appears(double: Double, tmp_path: Path) -> None:
     double.load(tmp_path, "f1", [an_order(1)])
     double.load(tmp_path, "f2", [[*an_order(2), "red"]], [*COLUMNS, "COLOUR"])
     assert double.query(f"SELECT COLOUR FROM {ORDERS} ORDER BY ORDER_ID") == [(None,), ("red",)]
+
+
+def test_columns_that_differ_in_case_alone_are_refused_with_their_names(
+    double: Double, tmp_path: Path
+) -> None:
+    with pytest.raises(AdminError, match="AMOUNT and amount"):
+        double.load(tmp_path, "f1", [[*an_order(1), "2"]], [*COLUMNS, "amount"])
+    assert double.load(tmp_path, "f1", [an_order(1)])["rows"] == 1
 
 
 def test_a_missing_column_goes_and_comes_back_with_the_corrected_file(double: Double, tmp_path: Path) -> None:
