@@ -28,6 +28,8 @@ ROLE = "lakehouse-emr-execution"
 DATABASES = ("lakehouse_bronze", "lakehouse_silver", "lakehouse_gold", "lakehouse_ops")
 WORKGROUP = "lakehouse"
 TOPIC = "lakehouse-alerts"
+# The fewest that terraform/variables.tf takes: a laptop's disk is small.
+NONCURRENT_DAYS = 7
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -65,6 +67,20 @@ def _buckets(stack: Stack) -> None:
                 Bucket=name,
                 CreateBucketConfiguration={"LocationConstraint": stack.exports["AWS_REGION"]},
             )
+        keep_versions(s3, name)
+
+
+def keep_versions(s3: Any, bucket: str) -> None:
+    """As terraform/modules/bucket has it: what is overwritten or deleted can be brought back for some days."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    rule = {
+        "ID": "what-was-overwritten-or-deleted",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": NONCURRENT_DAYS},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
 
 
 def _catalog(stack: Stack) -> None:

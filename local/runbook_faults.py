@@ -304,9 +304,8 @@ def _not_in_athena(running: Stack) -> bool:
 
 
 def _delete(running: Stack, prefix: str, among: Callable[[str], bool] = lambda key: True) -> None:
-    """Delete objects of the lake, in a bucket that keeps versions as the one on AWS does."""
+    """Delete objects of the lake."""
     s3, bucket = running.client("s3"), running.exports["LAKE_BUCKET"]
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for found in page.get("Contents", []):
             if among(found["Key"]):

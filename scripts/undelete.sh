@@ -6,11 +6,26 @@
 set -euo pipefail
 if [ $# -ne 1 ] || [ "${1%/}" = "$1" ] || [ -z "${LAKE_BUCKET:-}" ]; then
   echo 'usage: LAKE_BUCKET=… scripts/undelete.sh PREFIX (below it all comes back; it ends in "/")' >&2
+  echo 'On a laptop, `set -a; . <(.venv/bin/python -m local env); set +a` sets LAKE_BUCKET and the endpoint.' >&2
   exit 2
 fi
 prefix="$1"
+# The clone's own aws, where it has one.
+PATH="$(dirname "$0")/../.venv/bin:$PATH"
 batch="$(mktemp)"
 trap 'rm -f "$batch"' EXIT
+
+status="$(aws s3api get-bucket-versioning --bucket "$LAKE_BUCKET" --query Status --output text)"
+if [ "$status" = None ]; then
+  echo "s3://$LAKE_BUCKET keeps no versions: what is deleted there is gone, and nothing can be brought back" >&2
+  exit 1
+fi
+any="$(aws s3api list-object-versions --bucket "$LAKE_BUCKET" --prefix "$prefix" --max-items 1 --output json \
+  --query '(Versions || DeleteMarkers)[0].Key')"
+if [ "$any" = null ] || [ -z "$any" ]; then
+  echo "s3://$LAKE_BUCKET/$prefix has no objects, nor had any whose versions are kept: is the prefix right?" >&2
+  exit 1
+fi
 
 # Commit 0 is the oldest of its log and is written once. Where there is another version of it, or a commit that is not
 # there is older, that is another table's.
@@ -39,4 +54,9 @@ while true; do
   fi
   echo "$(grep -c '"VersionId"' "$batch") delete markers are gone"
 done
+if [ "$status" != Enabled ]; then
+  echo "What had a version below s3://$LAKE_BUCKET/$prefix is back. Versions are $status there: objects that were written" \
+    "or deleted since may be gone for good" >&2
+  exit 1
+fi
 echo "No object below s3://$LAKE_BUCKET/$prefix is deleted"

@@ -10,6 +10,7 @@ from botocore.stub import Stubber
 
 from lakehouse import store
 from lakehouse.errors import ConfigError, TransientError
+from local.bootstrap import keep_versions
 from tests.support import met_key
 
 URI = "s3://bucket/key"
@@ -73,7 +74,7 @@ def test_objects_of_any_name_are_written_listed_read_copied_and_deleted(lake: st
 
 def test_deleted_objects_of_any_name_come_back_where_their_markers_go(lake: str) -> None:
     s3, bucket = store.client(), lake.removeprefix("s3://")
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    keep_versions(s3, bucket)
     for key in KEYS:
         store.put(f"{lake}/{key}", key.encode())
         store.delete(f"{lake}/{key}")

@@ -35,6 +35,8 @@ XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 CHUNK = 1 << 20
 WHOLE = 8 << 20
 MAX_KEYS = 1000
+# A bucket that kept versions once; what a deletion does there is moto's.
+SUSPENDED = "Suspended"
 # Harmless in any request: the SDKs name the operation.
 IGNORED_PARAMETERS = {"x-id"}
 LIST_PARAMETERS = {
@@ -156,7 +158,7 @@ class FastS3:
 
     def _get(self, environ: dict[str, Any], bucket: Any, name: str, head: bool) -> Answer | None:
         key = bucket.keys.get(name)
-        if key is None:
+        if key is None or type(key) is s3_models.FakeDeleteMarker:
             raise Refused(404, "NoSuchKey", "The specified key does not exist.")
         if (
             type(key) is not DiskKey
@@ -257,15 +259,15 @@ class FastS3:
         return REASONS[200], headers, [b""]
 
     def _delete(self, bucket: Any, name: str) -> Answer | None:
-        if bucket.versioning_status:
+        if bucket.versioning_status == SUSPENDED:
             return None
         with self.store.key_lock(bucket.name, name), self.store.unit_of_work():
-            if name in bucket.keys:
-                bucket.keys.pop(name)
-        return REASONS[204], [], [b""]
+            marker = _remove(bucket, name)
+        headers = [("x-amz-version-id", marker), ("x-amz-delete-marker", "true")] if marker else []
+        return REASONS[204], headers, [b""]
 
     def _delete_many(self, environ: dict[str, Any], bucket: Any) -> Answer | None:
-        if bucket.versioning_status:
+        if bucket.versioning_status == SUSPENDED:
             return None
         data, trailers = read_body(environ)
         _verify(environ, data, trailers)
@@ -288,13 +290,34 @@ class FastS3:
                 names.append(fields["Key"])
         if not 0 < len(names) <= MAX_KEYS:
             raise Refused(400, "MalformedXML", "The XML you provided was not well-formed")
+        told = []
         with self.store.unit_of_work():
             for name in names:
                 with self.store.key_lock(bucket.name, name):
-                    if name in bucket.keys:
-                        bucket.keys.pop(name)
-        deleted = "" if quiet else "".join(f"<Deleted><Key>{escape(n)}</Key></Deleted>" for n in names)
-        return _xml(f'<DeleteResult xmlns="{XMLNS}">{deleted}</DeleteResult>')
+                    told.append(_deleted(name, _remove(bucket, name)))
+        return _xml(f'<DeleteResult xmlns="{XMLNS}">{"" if quiet else "".join(told)}</DeleteResult>')
+
+
+def _remove(bucket: Any, name: str) -> str | None:
+    """Delete the object; where the bucket keeps versions, the id of the marker that lies above it now."""
+    if name not in bucket.keys:
+        return None
+    if not bucket.is_versioned:
+        bucket.keys.pop(name)
+        return None
+    marker = s3_models.FakeDeleteMarker(key=bucket.keys[name])
+    bucket.keys[name] = marker
+    return marker.version_id
+
+
+def _deleted(name: str, marker: str | None) -> str:
+    """One entry of the answer to a deletion of many."""
+    version = (
+        f"<DeleteMarker>true</DeleteMarker><DeleteMarkerVersionId>{marker}</DeleteMarkerVersionId>"
+        if marker
+        else ""
+    )
+    return f"<Deleted><Key>{escape(name)}</Key>{version}</Deleted>"
 
 
 def _plain(bucket: Any) -> bool:

@@ -9,6 +9,7 @@ laptop needs; they are not fsynced, so a power cut can cost the last seconds.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 import sqlite3
@@ -19,6 +20,7 @@ import zlib
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,37 @@ class Store:
                 )
                 self._bucket_rows[name] = record
 
+    # -- age -----------------------------------------------------------------------------------------------
+
+    def expire(self, now: datetime) -> int:
+        """Remove what the buckets' lifecycle rules say of versions: the noncurrent ones that are old enough, and
+        markers above nothing. Returns how many. S3 does it once a day; a laptop's disk is smaller."""
+        return sum(
+            self._expire_key(bucket, key, rule, now)
+            for bucket in all_buckets().values()
+            for rule in bucket.rules
+            if rule.status == "Enabled"
+            and not (rule.filter and (rule.filter.tag_key or rule.filter.and_filter))
+            for key in bucket.keys.names_from(rule.prefix or (rule.filter and rule.filter.prefix) or "", "")
+        )
+
+    def _expire_key(self, bucket: Any, key: str, rule: Any, now: datetime) -> int:
+        with self.key_lock(bucket.name, key), self.unit_of_work():
+            versions = bucket.keys.getlist(key, [])
+            kept = versions
+            if rule.nve_noncurrent_days:
+                born = now - timedelta(days=int(rule.nve_noncurrent_days))
+                # A version is noncurrent since the one above it was written.
+                above = [version.last_modified for version in versions[1:]]
+                kept = [v for v, since in zip(versions, above, strict=False) if since > born] + versions[-1:]
+            if rule.expired_object_delete_marker and len(kept) == 1 and not isinstance(kept[0], DiskKey):
+                kept = []
+            if not kept and versions:
+                bucket.keys.pop(key)
+            elif len(kept) < len(versions):
+                bucket.keys.setlist(key, kept)
+            return len(versions) - len(kept)
+
     # -- start ---------------------------------------------------------------------------------------------
 
     def load(self) -> int:
@@ -318,11 +351,14 @@ class DiskKey(s3_models.FakeKey):
         self.__dict__.update(state)
         self.lock = threading.Lock()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> DiskKey:
-        # moto copies every version when it lists versions: share the file, copy the attributes.
+    def __copy__(self) -> DiskKey:
         clone = object.__new__(DiskKey)
         clone.__dict__.update(self.__dict__)
         return clone
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DiskKey:
+        # A copy shares the file.
+        return copy.copy(self)
 
 
 class CompletedUpload:
@@ -422,9 +458,68 @@ class IndexedKeys(_VersionedKeyStore):
                 at += 1
         return found, False, last
 
+    def names_from(self, prefix: str, first: str) -> list[str]:
+        """The names below the prefix, those of deleted objects among them, from ``first`` on."""
+        with self.names_lock:
+            at = bisect_left(self.names, max(prefix, first))
+            end = bisect_left(self.names, prefix[:-1] + chr(ord(prefix[-1]) + 1), at) if prefix else None
+            return self.names[at:end]
+
     def _live(self, name: str) -> Any:
         current = self.get(name)
         return current if isinstance(current, DiskKey) else None
+
+
+class _VersionsPage:
+    """A page of ListObjectVersions: by name, the newest version of each first."""
+
+    def __init__(self, keys: IndexedKeys, prefix: str, delimiter: str | None, limit: int | None):
+        self.keys, self.prefix, self.delimiter, self.limit = keys, prefix, delimiter, limit
+        self.versions: list[Any] = []
+        self.markers: list[Any] = []
+        self.folders: list[str] = []
+        # The last that was listed, where there is more: a name, and a version of it.
+        self.next: tuple[str | None, str | None] = (None, None)
+
+    def fill(self, after: str | None, after_version: str | None) -> None:
+        last: tuple[str | None, str | None] = (None, None)
+        for name, version in self._entries(after, after_version):
+            if self.limit is not None and self._size() >= self.limit:
+                self.next = last
+                return
+            if version is None:
+                self.folders.append(name)
+            else:
+                (self.versions if isinstance(version, DiskKey) else self.markers).append(version)
+            last = name, None if version is None else version.version_id
+
+    def _size(self) -> int:
+        return len(self.versions) + len(self.markers) + len(self.folders)
+
+    def _entries(self, after: str | None, after_version: str | None) -> Iterator[tuple[str, Any]]:
+        """Each version under its name; a folder in place of the names below it, with None."""
+        folder = None
+        for name in self.keys.names_from(self.prefix, after or ""):
+            if folder is not None and name.startswith(folder):
+                continue
+            cut = name.find(self.delimiter, len(self.prefix)) if self.delimiter else -1
+            if cut >= 0:
+                folder = name[: cut + len(self.delimiter or "")]
+                if folder != after:
+                    yield folder, None
+            elif name != after:
+                yield from ((name, version) for version in self._versions(name))
+            elif after_version:
+                found = self._versions(name)
+                ids = [version.version_id for version in found]
+                behind = ids.index(after_version) + 1 if after_version in ids else 0
+                yield from ((name, version) for version in found[behind:])
+
+    def _versions(self, name: str) -> list[Any]:
+        found = [copy.copy(version) for version in reversed(self.keys.getlist(name, []))]
+        for number, version in enumerate(found):
+            version.is_latest = number == 0
+        return found
 
 
 def _dump_version(version: Any) -> bytes:
@@ -477,6 +572,7 @@ def _patch_buckets() -> None:
     s3_models.FakeBucket.__init__ = init  # type: ignore[method-assign]
     # Emptying a versioned bucket disposes of its versions, and moto forgot that markers are among them.
     s3_models.FakeDeleteMarker.dispose = lambda self, garbage=False: None  # type: ignore[attr-defined]
+    s3_models.FakeDeleteMarker.__new__ = lambda cls, *args, **kwargs: object.__new__(cls)  # type: ignore[method-assign]
 
 
 def _patch_backend(disk: Store) -> None:
@@ -510,7 +606,23 @@ def _patch_backend(disk: Store) -> None:
         found, more, last = bucket.keys.page(prefix or "", delimiter, after, max_keys)
         return found, more, last.encode().hex() if more and last is not None else None
 
+    def list_object_versions(
+        self: Any,
+        bucket_name: str,
+        delimiter: str | None = None,
+        key_marker: str | None = None,
+        max_keys: int | None = 1000,
+        prefix: str = "",
+        version_id_marker: str | None = None,
+    ) -> Any:
+        # moto copies and sorts all versions of the bucket for every page, and takes the older of two of one
+        # millisecond for the newest.
+        page = _VersionsPage(self.get_bucket(bucket_name).keys, prefix or "", delimiter, max_keys)
+        page.fill(key_marker, version_id_marker)
+        return page.versions, page.folders, page.markers, *page.next
+
     backend.list_objects = list_objects  # type: ignore[method-assign]
+    backend.list_object_versions = list_object_versions  # type: ignore[method-assign]
     backend.list_objects_v2 = list_objects_v2  # type: ignore[method-assign]
 
     # Reads of a key are followed by changes to it in these calls: its rows have to be written again.
@@ -539,6 +651,9 @@ def _patch_backend(disk: Store) -> None:
 
     def delete(self: Any, bucket_name: str, key_name: str, *args: Any, **kwargs: Any) -> Any:
         with disk.key_lock(bucket_name, key_name):
+            bucket = self.get_bucket(bucket_name)
+            if bucket.versioning_status == "Suspended" and key_name in bucket.keys:
+                return True, _delete_suspended(bucket, key_name, *args, **kwargs)
             return delete_object(self, bucket_name, key_name, *args, **kwargs)
 
     backend.delete_object = delete  # type: ignore[method-assign]
@@ -550,6 +665,21 @@ def _patch_backend(disk: Store) -> None:
         "abort_multipart_upload",
     ):
         _patch_upload(backend, name, disk)
+
+
+def _delete_suspended(bucket: Any, name: str, version_id: str | None = None, bypass: bool = False) -> Any:
+    """Versions that were kept stay when no more are kept; moto removes them all. A marker replaces the null version."""
+    gone = version_id or "null"
+    kept = [version for version in bucket.keys.getlist(name) if str(version.version_id) != gone]
+    if version_id is None:
+        marker = s3_models.FakeDeleteMarker(key=bucket.keys[name])
+        marker._version_id = gone
+        kept.append(marker)
+    if kept:
+        bucket.keys.setlist(name, kept)
+    else:
+        bucket.keys.pop(name)
+    return {"version-id": gone} | ({} if version_id else {"delete-marker": "true"})
 
 
 def _patch_upload(backend: Any, name: str, disk: Store) -> None:

@@ -30,6 +30,7 @@ PREFIXED = r"(?:api|\d{12})\.(?:127\.0\.0\.1|localhost)"
 # S3's virtual-hosted style. No name server gives out names below "localhost" (RFC 6761), so none can be rebound.
 BUCKET_HOST = r"([a-z0-9][a-z0-9.-]+?)(?:\.s3)?\.localhost"
 REPO = Path(__file__).resolve().parents[2]
+EXPIRY_SECONDS = 3600
 
 
 def spec(state: Path, ports: dict[str, int], env: dict[str, str]) -> ServiceSpec:
@@ -127,6 +128,7 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
     os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
 
     from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.core.utils import utcnow
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     from local.aws import athena, emr, emr_api, glue, http, mwaa, patches, s3_http, s3_store
@@ -181,7 +183,9 @@ def serve(state: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
         signal.signal(name, lambda *_: stopped.set())
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     print(json.dumps({"endpoint": endpoint, "objects": count}), flush=True)
-    stopped.wait()
+    disk.expire(utcnow())
+    while not stopped.wait(EXPIRY_SECONDS):
+        disk.expire(utcnow())
     jobs.shutdown()
     queries.shutdown()
     server.shutdown()

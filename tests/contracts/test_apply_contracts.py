@@ -18,6 +18,7 @@ from lakehouse.contracts.spark import schema
 from lakehouse.delta.log import log_head
 from lakehouse.errors import ContractError, TableUnreadable
 from lakehouse.flows.apply_contracts import apply_contracts
+from local.bootstrap import keep_versions
 from tests.contracts import own
 from tests.support import Aws
 
@@ -72,7 +73,7 @@ def test_a_dropped_table_is_not_made_anew_while_its_versions_are_kept(
 ) -> None:
     at = SimpleNamespace(table_uri=lambda name: f"{lake}/{name.replace('.', '/')}")
     s3, bucket = aws.client("s3"), lake.removeprefix("s3://")
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    keep_versions(s3, bucket)
     quarantine, fx = contracts.load("ops.quarantine"), contracts.load("silver.fx_rates")
     created = {change.table: change for change in apply_contracts(spark, at, [ORDERS, quarantine])}
     for name in created:

@@ -27,6 +27,7 @@ from lakehouse.quality.verdicts import Outcome as Judgement
 from lakehouse.quality.verdicts import RuleResult, Verdict
 from lakehouse.runs import new_run_id, run_time
 from lakehouse.session import local_frame
+from local.bootstrap import keep_versions
 from tests.quality.support import make_settings
 from tests.support import Aws
 
@@ -266,7 +267,7 @@ def test_a_table_that_was_deleted_is_told_from_one_that_never_was(
 ) -> None:
     settings, bucket = make_settings(lake), lake.removeprefix("s3://")
     s3 = aws.client("s3")
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    keep_versions(s3, bucket)
     s3.put_object(Bucket=bucket, Key=f"silver/fx_rates/_delta_log/{0:020}.json", Body=b"{}")
     s3.delete_object(Bucket=bucket, Key=f"silver/fx_rates/_delta_log/{0:020}.json")
     # What a try leaves that was cut off before its first commit.

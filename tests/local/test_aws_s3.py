@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +17,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.bootstrap import keep_versions
 from tests.local.aws_server import Server, bucket, together
-from tests.support import Aws, meets_another
+from tests.support import REPO, Aws, meets_another
 
 _numbers = itertools.count(1)
 THREADS = 8
@@ -248,6 +251,93 @@ def test_versions_and_delete_markers(s3: Any, name: str) -> None:
     for version in [*listed["Versions"], *s3.list_object_versions(Bucket=name)["Versions"]]:
         s3.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
     s3.delete_bucket(Bucket=name)
+
+
+def test_many_deleted_at_once_leave_markers(s3: Any, name: str) -> None:
+    keep_versions(s3, name)
+    for key in ("a", "b/c", "b/d", "e"):
+        s3.put_object(Bucket=name, Key=key, Body=key.encode())
+    objects = [{"Key": "a"}, {"Key": "b/c"}, {"Key": "never"}]
+    told = s3.delete_objects(Bucket=name, Delete={"Objects": objects})["Deleted"]  # type: ignore[typeddict-item]
+    markers = s3.list_object_versions(Bucket=name)["DeleteMarkers"]
+    assert [m["Key"] for m in markers] == ["a", "b/c"]
+    assert {d["Key"]: d.get("DeleteMarkerVersionId") for d in told} == {
+        "a": markers[0]["VersionId"], "b/c": markers[1]["VersionId"], "never": None,
+    }  # fmt: skip
+    with pytest.raises(ClientError, match="404"):
+        s3.head_object(Bucket=name, Key="a")
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        s3.get_object(Bucket=name, Key="a")
+    put(s3, name, "a", b"anew")  # a deleted key is free
+    assert [v["IsLatest"] for v in s3.list_object_versions(Bucket=name, Prefix="a")["Versions"]] == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("delimiter", ["", "/"])
+def test_versions_are_listed_page_by_page(s3: Any, name: str, size: int, delimiter: str) -> None:
+    keep_versions(s3, name)
+    for key in ("x/a", "x/b", "x/b", "x/dir/1", "x/dir/2", "x/e", "y"):
+        s3.put_object(Bucket=name, Key=key, Body=b"1")
+    s3.delete_object(Bucket=name, Key="x/b")
+    s3.delete_object(Bucket=name, Key="x/e")
+    pages = s3.get_paginator("list_object_versions").paginate(
+        Bucket=name, Prefix="x/", Delimiter=delimiter, PaginationConfig={"PageSize": size}
+    )
+    listed = [p for page in pages for p in (page.get("Versions", []), page.get("DeleteMarkers", []))]
+    versions = sorted((v["Key"], v["IsLatest"]) for part in listed[::2] for v in part)
+    markers = sorted((v["Key"], v["IsLatest"]) for part in listed[1::2] for v in part)
+    below = [] if delimiter else [("x/dir/1", True), ("x/dir/2", True)]
+    assert versions == [("x/a", True), ("x/b", False), ("x/b", False), *below, ("x/e", False)]
+    assert markers == [("x/b", True), ("x/e", True)]
+
+
+def test_old_versions_go_and_what_is_current_stays(tmp_path: Path) -> None:
+    """In a process of its own: the store is put under moto once."""
+    script = tmp_path / "expire.py"
+    script.write_text(EXPIRE)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+EXPIRE = """
+import sys
+sys.path.insert(0, ".")
+from datetime import timedelta
+from pathlib import Path
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.core.utils import utcnow
+from moto.s3.models import s3_backends
+from local.aws import s3_store
+
+disk = s3_store.install(Path(sys.argv[1]) / "s3")
+backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+now = utcnow()
+for name in ("kept", "lake"):
+    backend.create_bucket(name, "eu-central-1")
+    backend.put_bucket_versioning(name, "Enabled")
+    for key, body in (("current", b"1"), ("overwritten", b"1"), ("overwritten", b"2"), ("dropped", b"1")):
+        with disk.unit_of_work():
+            backend.put_object(name, key, body)
+    backend.delete_object(name, "dropped")
+backend.put_bucket_lifecycle("lake", [{
+    "ID": "r", "Status": "Enabled", "Filter": {"Prefix": ""},
+    "NoncurrentVersionExpiration": {"NoncurrentDays": "7"}, "Expiration": {"ExpiredObjectDeleteMarker": "true"},
+}])
+assert disk.expire(now + timedelta(days=6)) == 0
+assert disk.expire(now + timedelta(days=8)) == 3  # the old version, the dropped one, and the marker above it
+keys = backend.buckets["lake"].keys
+assert {k: [v.value for v in keys.getlist(k)] for k in keys} == {"current": [b"1"], "overwritten": [b"2"]}
+assert disk.expire(now + timedelta(days=800)) == 0
+assert len(backend.buckets["kept"].keys) == 3
+s3_store.GRACE_SECONDS = -1
+disk.discard("x")
+assert sum(1 for f in disk.blobs.rglob("*") if f.is_file()) == 2 + 4
+"""
 
 
 # -- lists ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from local.bootstrap import keep_versions
 from tests.support import REPO, Aws
 
 #: More than two calls take.
@@ -28,9 +29,9 @@ def undelete(aws: Aws, bucket: str, *arguments: str) -> subprocess.CompletedProc
 
 @pytest.fixture
 def bucket(aws: Aws, lake: str) -> str:
-    """A versioned bucket in which everything but two objects was deleted, one of the deleted twice."""
+    """A bucket in which everything but two objects was deleted, one of the deleted twice."""
     s3, name = aws.client("s3"), lake.removeprefix("s3://")
-    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    keep_versions(s3, name)
     dropped = [f"silver/orders/{n}.parquet" for n in range(MANY)]
     for key in [*dropped, "silver/orders/kept", "silver/orders_other/dropped", "silver/orders_other/kept"]:
         s3.put_object(Bucket=name, Key=key, Body=key.encode())
@@ -79,15 +80,34 @@ def test_a_bucket_that_cannot_be_read_is_no_bucket_without_deleted_objects(aws: 
     assert done.stdout == ""
 
 
+def test_where_nothing_can_come_back_it_says_so(aws: Aws, lake: str) -> None:
+    s3, name = aws.client("s3"), lake.removeprefix("s3://")
+    plain = undelete(aws, name, "silver/orders/")
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert "keeps no versions" in plain.stderr
+
+    keep_versions(s3, name)
+    s3.put_object(Bucket=name, Key="silver/orders/1", Body=b"1")
+    mistyped = undelete(aws, name, "silver/ordres/")
+    assert (mistyped.returncode, mistyped.stdout) == (1, "")
+    assert "is the prefix right?" in mistyped.stderr
+
+    s3.delete_object(Bucket=name, Key="silver/orders/1")
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Suspended"})
+    suspended = undelete(aws, name, "silver/orders/")
+    assert (suspended.returncode, "Suspended" in suspended.stderr) == (1, True)
+    assert s3.get_object(Bucket=name, Key="silver/orders/1")["Body"].read() == b"1"
+
+
 def commit(n: int, table: str = "silver/fx") -> str:
     return f"{table}/_delta_log/{n:020}.json"
 
 
 @pytest.fixture
 def logs(aws: Aws, lake: str) -> str:
-    """A versioned bucket with the logs of a table and of its neighbour."""
+    """A bucket with the logs of a table and of its neighbour."""
     s3, name = aws.client("s3"), lake.removeprefix("s3://")
-    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    keep_versions(s3, name)
     for key in [*map(commit, range(3)), commit(0, "silver/orders")]:
         s3.put_object(Bucket=name, Key=key, Body=b"old")
     return name
