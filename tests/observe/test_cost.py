@@ -103,8 +103,9 @@ def test_prices_say_where_and_when_and_the_budget_is_set(
     environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (REPO / "config" / f"{environment}.yaml").read_text()
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)  # a local one is for local alone
     for name in {part.partition("}")[0] for part in text.split("${")[1:]}:
-        value = "1" if name.endswith("PORT") else "batch" if name == "KAFKA_MODE" else "http://lake-1"
+        value = "1" if name.endswith("PORT") else "batch" if name == "KAFKA_MODE" else "https://lake-1"
         monkeypatch.setenv(name, "lake-1" if name == "LAKE_BUCKET" else value)
     settings = load_settings(str(REPO / "config" / f"{environment}.yaml"))
     assert settings.prices.region
