@@ -173,11 +173,13 @@ terraform-check: setup ## Terraform's files: fmt, validate, terraform test, chec
 	@$(PYTHON) scripts/terraform_check.py $(CHECK)
 terraform-local: setup ## The same files applied to a local AWS, a release run on it, planned again, destroyed
 	@$(PYTHON) -m local.terraform
-security-check: ## bandit, detect-secrets and pip-audit (make check-tools installs them)
+security-check: ## bandit, detect-secrets, pip-audit, the jars by OSV (make check-tools installs the tools)
 	@scripts/security_check.sh
-check-tools: ## checkov, bandit, pip-audit and detect-secrets into .venvs/checks
-	@$(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m venv .venvs/checks
-	@.venvs/checks/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/checks.in
+check-tools: ## bandit, pip-audit and detect-secrets into .venvs/checks, checkov into .venvs/checkov
+	@for name in checks checkov; do \
+	  $(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m venv --clear .venvs/$$name && \
+	  .venvs/$$name/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/$$name.in; \
+	done
 
 ##@ Change something
 

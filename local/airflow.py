@@ -28,6 +28,10 @@ from local import door
 from local.stack import REPO, Stack, running
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
+sys.path.insert(0, str(REPO / "dags"))
+
+from common import roles
+
 DAGS = REPO / "dags"
 POOLS = DAGS / "common" / "pools.json"
 PLUGINS = REPO / "local" / "airflow_plugins"
@@ -81,8 +85,7 @@ def environment(stack: Stack, port: int = PREFERRED_PORT) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "EMR_LOG_URI": f"s3://{stack.exports['LAKE_BUCKET']}/logs/emr/",
         "EMR_PYTHON_ARCHIVE": "",  # the local image has the libraries
-        "EMR_GATE_ROLE_ARN": "",  # nobody enforces roles here
-        "EMR_STREAM_ROLE_ARN": "",
+        **dict.fromkeys(roles.SETTINGS, ""),  # nobody enforces roles here
         "EMR_POLL_SECONDS": "0.5",
         "LAKEHOUSE_RETRY_SECONDS": "5",
         "NO_PROXY": "127.0.0.1,localhost",

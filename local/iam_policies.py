@@ -45,6 +45,8 @@ class Statement:
     resources: tuple[str, ...]
     conditions: Mapping[str, Mapping[str, tuple[str, ...]]]
     principals: Mapping[str, tuple[str, ...]]
+    #: NotResource, of a Deny: everything but these.
+    but: tuple[str, ...] = ()
 
     @property
     def wildcards(self) -> tuple[str, ...]:
@@ -57,7 +59,11 @@ class Statement:
     def applies(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
         return (
             any(like(action.lower(), pattern.lower()) for pattern in self.actions)
-            and any(like(resource, pattern) for pattern in self.resources)
+            and (
+                not any(like(resource, pattern) for pattern in self.but)
+                if self.but
+                else any(like(resource, pattern) for pattern in self.resources)
+            )
             and all(
                 matches(operator, context.get(key), values)
                 for operator, keys in self.conditions.items()
@@ -121,7 +127,7 @@ def _owner(resource: Mapping[str, Any]) -> str:
     if kind in ("aws_iam_role", "aws_iam_role_policy"):
         return str(resource["index"])
     if kind == "aws_s3_bucket_policy":
-        named = re.match(r'module\.(?:bucket\["([\w-]+)"\]|(\w+))\.', resource["address"])
+        named = re.match(r'module\.(?:bucket\["([\w-]+)"\]|(\w+))(?:\[0\])?\.', resource["address"])
         return f"bucket {named and (named[1] or named[2])}"
     return f"{kind} {resource['name']}"
 
@@ -131,7 +137,10 @@ def parse(owner: str, policy: str, text: str) -> list[Statement]:
     listed = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
     found = []
     for statement in listed:
-        if unknown := {"NotAction", "NotResource", "NotPrincipal"} & statement.keys():
+        unknown = {"NotAction", "NotResource", "NotPrincipal"} & statement.keys()
+        if statement["Effect"] == "Deny":
+            unknown -= {"NotResource"}
+        if unknown:
             raise Unknown(f"{owner}, {policy}: {', '.join(sorted(unknown))}")
         principal = statement.get("Principal", {})
         found.append(
@@ -149,6 +158,7 @@ def parse(owner: str, policy: str, text: str) -> list[Statement]:
                 {"AWS": ("*",)}
                 if principal == "*"
                 else {kind: _tuple(names) for kind, names in principal.items()},
+                _tuple(statement.get("NotResource", [])),
             )
         )
     return found

@@ -10,11 +10,16 @@ Cause, Do, It worked when; its blocks are executed in order.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.shell_words import assigned, variables
 from local.stack import REPO
+
+sys.path.insert(0, str(REPO / "dags"))
+
+from common import roles
 
 RUNBOOK = REPO / "RUNBOOK_AWS_2025.md"
 PARTS = ("Symptoms", "Cause", "Do", "It worked when")
@@ -28,9 +33,7 @@ ENVIRONMENT = frozenset(
         "CODE_BUCKET",
         "LAKEHOUSE_CONFIG",
         "EMR_APPLICATION_ID",
-        "EMR_EXECUTION_ROLE_ARN",
-        "EMR_GATE_ROLE_ARN",
-        "EMR_STREAM_ROLE_ARN",
+        *roles.SETTINGS,
         "EMR_PYTHON_ARCHIVE",
         "EMR_LOG_URI",
         "ALERT_TOPIC_ARN",

@@ -204,7 +204,9 @@ def apply(state: Path, endpoint: str, say: Said) -> Terraform:
     say(f"applied: {len(resources(terraform.show()))} resources")
     outputs = json.loads(terraform.run("output", "-json").stdout)
     run_release(state, outputs, terraform.env, say)
-    s3.put_object(Bucket=outputs["buckets"]["value"]["code"], Key=RUNNER_KEY, Body=RUNNER_ZIP)
+    s3.put_object(
+        Bucket=outputs["buckets"]["value"]["code"], Key=RUNNER_KEY, Body=RUNNER_ZIP, IfNoneMatch="*"
+    )
     # A listener takes only a certificate that ACM has.
     certificate = client(endpoint, "acm").request_certificate(DomainName="*.data.example.com")[
         "CertificateArn"

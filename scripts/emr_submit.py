@@ -6,7 +6,7 @@
 
 The job is jobs/<job>.py of the code bucket, or one of the scripts that need Spark (lakehouse.submit.SCRIPTS);
 everything after its name goes to it. Where it goes is said by the environment variables of the DAGs (AWS_REGION,
-LAKE_BUCKET, CODE_BUCKET, LAKEHOUSE_CONFIG, EMR_APPLICATION_ID, EMR_EXECUTION_ROLE_ARN); on a laptop the running stack
+LAKE_BUCKET, CODE_BUCKET, LAKEHOUSE_CONFIG, EMR_APPLICATION_ID, the role of the job); on a laptop the running stack
 says it. The first line, on stderr, is the target. Ctrl-C cancels the job. The exit code is the job's own class: 0;
 2 wrong command, 10 a retry cannot help, 11 a gate refused, 20 try again, 1 nobody knows.
 """
@@ -31,17 +31,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "dags"), str(REPO / "src"), str(REPO)]
 
-from common import settings, spark  # noqa: E402  # the path to what follows is set just above
+from common import roles, settings, spark  # noqa: E402  # the path to what follows is set just above
 from common.exit_codes import exit_code  # noqa: E402
 from common.stream_decisions import LIVE  # noqa: E402
 from lakehouse import errors  # noqa: E402
 from lakehouse.runs import new_run_id  # noqa: E402
 from lakehouse.submit import SCRIPTS  # noqa: E402
 
-NEEDED = (
-    *("LAKE_BUCKET", "CODE_BUCKET", "LAKEHOUSE_CONFIG", "EMR_APPLICATION_ID", "EMR_EXECUTION_ROLE_ARN"),
-    "AWS_REGION",
-)
+NEEDED = ("LAKE_BUCKET", "CODE_BUCKET", "LAKEHOUSE_CONFIG", "EMR_APPLICATION_ID", "AWS_REGION")
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 # Terminal errors with an exit code of their own.
 EXIT_CODES = {
@@ -82,8 +79,12 @@ def main(argv: Sequence[str]) -> int:
     # What is optional has its default here: without one Airflow's own database would be asked.
     os.environ.setdefault("EMR_LOG_URI", f"s3://{os.environ.get('LAKE_BUCKET')}/logs/emr/")
     os.environ.setdefault("EMR_PYTHON_ARCHIVE", "")
-    os.environ.setdefault("EMR_GATE_ROLE_ARN", "")
+    for name in (*roles.SETTINGS, "EMR_EXECUTION_ROLE_ARN"):
+        os.environ.setdefault(name, "")
     missing = [name for name in NEEDED if not os.environ.get(name)]
+    role = roles.setting(roles.of(job, arguments) or "")
+    if not (os.environ.get(role) or os.environ["EMR_EXECUTION_ROLE_ARN"]):
+        missing.append(role)
     if missing:
         for name in missing:
             print(f"{name} is not set: {settings.KNOWN[name]}", file=sys.stderr)
@@ -161,7 +162,7 @@ def _request(job: str, entry_point: str, arguments: list[str], run_id: str | Non
     return {
         "name": f"by-hand:{run_id or datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}:{job}",
         "clientToken": uuid.uuid4().hex,
-        "executionRoleArn": settings.execution_role(job),
+        "executionRoleArn": settings.execution_role(job, arguments),
         "jobDriver": {
             "sparkSubmit": {
                 "entryPoint": f"s3://{os.environ['CODE_BUCKET']}/{entry_point}",
@@ -173,7 +174,7 @@ def _request(job: str, entry_point: str, arguments: list[str], run_id: str | Non
         },
         "configurationOverrides": {
             "applicationConfiguration": spark.application_configuration(),
-            "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": settings.log_uri()}},
+            "monitoringConfiguration": spark.monitoring_configuration(settings.log_uri()),
         },
         "executionTimeoutMinutes": TIMEOUT_MINUTES.get(job, DEFAULT_TIMEOUT_MINUTES),
     }

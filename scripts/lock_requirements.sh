@@ -17,17 +17,9 @@ compile() {
 compile "$@" dev.in -o dev.txt
 # The same pins as in dev.txt; PySpark is the image's.
 compile -c dev.txt --no-emit-package pyspark --no-emit-package py4j emr.in -o emr.txt
-cp mwaa.in mwaa.txt
-
-# MWAA's file pins what airflow.in pins.
-while read -r line; do
-  grep -qE "^${line}( |$)" airflow.in || {
-    echo "mwaa.in has $line, airflow.in has another version" >&2
-    exit 1
-  }
-done < <(grep -E '^[a-z]' mwaa.in)
+compile -c dev.txt deploy.in -o deploy.txt
 # Neither hosts nor paths of this machine belong into a pin.
-if grep -nE '://|^[^#]*(^|[ =])/' dev.txt emr.txt; then
+if grep -nE '://|^[^#]*(^|[ =])/' dev.txt emr.txt deploy.txt; then
   echo "the lines above name a host or a path: an index of this machine got in" >&2
   exit 1
 fi

@@ -3,19 +3,23 @@
 
     scripts/release.py build [--python]   dist/releases/<id>/, and dist/python/<id>.tar.gz, of what is committed
     scripts/release.py upload             put it into the code bucket, under its id; what is there is left alone
-    scripts/release.py activate [ID]      make Airflow use it: DAGs, requirements, and last dags/deployment.json
+    scripts/release.py check              whether the one that was built last may be activated: it is no older one
+    scripts/release.py activate [ID]      make Airflow use it: DAGs, and last dags/deployment.json
     scripts/release.py rollback           activate the release that was active before
     scripts/release.py list               releases in the bucket, the active one marked
     scripts/release.py env                export lines for scripts/emr_submit.sh, of the active release
 
 A release is named by its content and never changed: a job run that was started with it finds all of it until its end,
-whatever is deployed meanwhile. Names of buckets and roles come from `terraform output` of terraform/, or from a file
-(--deployment); the first line, on stderr, says which environment and bucket that is, and with --environment another one
-is refused. With DRY_RUN=1 nothing is written, neither here nor there, and what would be is said.
+whatever is deployed meanwhile. Its objects are created and never replaced (the bucket's policy refuses it); before it
+is activated, each of them is compared with the digests of its manifest, and the Python packages with the digest that
+was recorded before they were first uploaded. Names of buckets and roles come from `terraform output` of terraform/, or
+from a file (--deployment); the first line, on stderr, says which environment and bucket that is, and with --environment
+another one is refused. With DRY_RUN=1 nothing is written, neither here nor there, and what would be is said.
 
 Activation replaces the DAG files one by one and deployment.json last. Tasks that are queued within these seconds may
 read a new DAG and the old release, and a daily run that is under way goes on with the new one. It is therefore refused
-while job runs of the daily pipeline are live; --force does it all the same.
+while job runs of the daily pipeline are live; --force does it all the same. Nor does the release of an older commit
+replace that of a newer one unnoticed: name its ID, or say --older.
 """
 
 from __future__ import annotations
@@ -34,20 +38,32 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "dags"))
+
+from common import roles  # noqa: E402  # the path to it is set just above
+from common.names import KNOWN  # noqa: E402
+
 DIST = REPO / "dist"
 JARS = REPO / ".local" / "jars"
 OWN_JAR = "spark/lakehouse-jvm.jar"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 MANIFEST = "manifest.json"
+#: The commit that a release was first made of, beside its manifest: another commit may hold the same files.
+COMMIT = "commit.json"
+#: How often a creation is repeated that S3 could not decide because of another.
+TRIES = 5
 #: Of a Lambda package: what AWS takes by S3, unpacked.
 LAMBDA_LIMIT_BYTES = 250 * 1024 * 1024
 #: The machines of EMR Serverless: Amazon Linux 2023 has glibc 2.34.
@@ -214,10 +230,7 @@ def lambda_packages(checkout: Checkout) -> dict[str, bytes]:
 def artefacts(allow_dirty: bool = False) -> dict[str, bytes]:
     """Everything of a release, by its key below releases/<id>/."""
     checkout = Checkout.of(allow_dirty)
-    found = {
-        "lib/lakehouse.zip": library_zip(checkout),
-        "requirements.txt": (REPO / "requirements" / "mwaa.txt").read_bytes(),
-    }
+    found = {"lib/lakehouse.zip": library_zip(checkout)}
     for folder, suffix in (("jobs", ".py"), ("scripts", ".py"), ("config", ".yaml"), ("emr_configs", "")):
         found |= checkout.within(folder, suffix)
     # DAGs read only what is shipped with them.
@@ -257,7 +270,7 @@ def build(architecture: str, with_python: bool, out: Path = DIST, allow_dirty: b
     if dry_run():
         return Release(identity, folder, files, python)
     shutil.rmtree(folder, ignore_errors=True)
-    for name, data in [*found.items(), (MANIFEST, manifest)]:
+    for name, data in [*found.items(), (MANIFEST, manifest), (COMMIT, commit())]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -265,6 +278,17 @@ def build(architecture: str, with_python: bool, out: Path = DIST, allow_dirty: b
     if with_python:
         build_python(architecture, out / "python" / f"{python}.tar.gz")
     return Release(identity, folder, files, python)
+
+
+def commit() -> bytes:
+    """Which commit the clone is at, and when it was made; null outside of one."""
+    try:
+        sha, at = _git("log", "-1", "--format=%H %cI").split()
+    except (ReleaseError, ValueError):
+        return json.dumps(None).encode()
+    return json.dumps(
+        {"commit": sha, "committed_at": datetime.fromisoformat(at).astimezone(UTC).isoformat()}
+    ).encode()
 
 
 def build_python(architecture: str, target: Path) -> None:
@@ -336,7 +360,16 @@ def built(out: Path = DIST) -> Release:
 # -- ship -----------------------------------------------------------------------------------------------------
 
 
-def deployment_values(path: Path | None) -> dict[str, str]:
+#: What shipping needs to know; to look whether it may, two of them do, and an older deployment says no more.
+NEEDED = ("CODE_BUCKET", "LAKE_BUCKET", "EMR_APPLICATION_ID", *roles.SETTINGS, "ENVIRONMENT")
+TO_LOOK = ("CODE_BUCKET", "ENVIRONMENT")
+
+
+class NothingDeployed(ReleaseError):
+    """Terraform has no outputs yet: nothing runs there."""
+
+
+def deployment_values(path: Path | None, needed: Sequence[str] = NEEDED) -> dict[str, str]:
     """Names of buckets, application and roles: from a file, or from Terraform's outputs."""
     if path is not None:
         values: dict[str, Any] = json.loads(path.read_text())
@@ -350,6 +383,8 @@ def deployment_values(path: Path | None) -> dict[str, str]:
             raise ReleaseError(
                 f"terraform output does not answer: {words.strip()}\n`make init` and `make deploy` come first"
             ) from None
+    if not values:
+        raise NothingDeployed("Terraform has no outputs: `make deploy` first")
     found = dict(values.get("deployment", {}).get("value", values))
     environment = values.get("environment", {})
     found["ENVIRONMENT"] = (
@@ -357,17 +392,7 @@ def deployment_values(path: Path | None) -> dict[str, str]:
         if isinstance(environment, dict) and environment
         else found.get("ENVIRONMENT", "")
     )
-    missing = [
-        name
-        for name in (
-            "CODE_BUCKET",
-            "LAKE_BUCKET",
-            "EMR_APPLICATION_ID",
-            "EMR_EXECUTION_ROLE_ARN",
-            "ENVIRONMENT",
-        )
-        if not found.get(name)
-    ]
+    missing = [name for name in needed if not found.get(name)]
     if missing:
         raise ReleaseError(f"the deployment says nothing of {', '.join(missing)}: `make deploy` first")
     return {str(name): str(value) for name, value in found.items()}
@@ -396,6 +421,10 @@ class Bucket:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
+    def holds(self, key: str) -> bool:
+        """Whether there is an object of just this name."""
+        return key in self.keys(key)
+
     def get(self, key: str) -> bytes | None:
         from botocore.exceptions import ClientError
 
@@ -412,11 +441,52 @@ class Bucket:
             return
         self.s3.put_object(Bucket=self.name, Key=key, Body=data, ChecksumAlgorithm="SHA256")
 
-    def put_file(self, key: str, path: Path) -> None:
+    def create(self, key: str, body: bytes | Path) -> None:
+        """Create an object; one that is there has to be the same. Raises ReleaseError where it is another."""
+        size = body.stat().st_size if isinstance(body, Path) else len(body)
         if dry_run():
-            print(f"would put s3://{self.name}/{key} ({path.stat().st_size} bytes)")
-            return
-        self.s3.upload_file(str(path), self.name, key)
+            print(f"would create s3://{self.name}/{key} ({size} bytes)")
+        elif not self._created(key, body) and self.digest(key) != digest_of(body):
+            raise ReleaseError(
+                f"s3://{self.name}/{key} is there and is another than the one built here. What is shipped is never "
+                "replaced: look who put it there (its versions, CloudTrail), before anything of it is activated"
+            )
+
+    def _created(self, key: str, body: bytes | Path) -> bool:
+        """Whether S3 created it; False where the key exists. 409 says that it could not decide: that is asked again."""
+        from botocore.exceptions import ClientError
+
+        for left in reversed(range(TRIES)):
+            try:
+                with open_body(body) as data:
+                    self.s3.put_object(
+                        Bucket=self.name, Key=key, Body=data, ChecksumAlgorithm="SHA256", IfNoneMatch="*"
+                    )
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status == 412:
+                    return False
+                if status != 409 or not left:
+                    raise
+                time.sleep(1)
+            else:
+                return True
+        raise AssertionError("the last try returns or raises")
+
+    def digest(self, key: str) -> str | None:
+        """SHA-256 of an object's bytes as they are read; None where there is none."""
+        from botocore.exceptions import ClientError
+
+        try:
+            body = self.s3.get_object(Bucket=self.name, Key=key)["Body"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        found = hashlib.sha256()
+        for chunk in body.iter_chunks(1024 * 1024):
+            found.update(chunk)
+        return found.hexdigest()
 
     def delete(self, key: str) -> None:
         if dry_run():
@@ -425,49 +495,86 @@ class Bucket:
         self.s3.delete_object(Bucket=self.name, Key=key)
 
 
+@contextmanager
+def open_body(body: bytes | Path) -> Iterator[io.BufferedReader | io.BytesIO]:
+    with body.open("rb") if isinstance(body, Path) else io.BytesIO(body) as data:
+        yield data
+
+
+def digest_of(body: bytes | Path) -> str:
+    with open_body(body) as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
 def upload(bucket: Bucket, release: Release, out: Path = DIST) -> str:
-    """Put what is not there; the manifest last, so that a release with a manifest is whole."""
+    """Create what is not there; the manifest last, so that a release with a manifest is whole."""
     base = f"releases/{release.id}"
-    if bucket.get(f"{base}/{MANIFEST}") is None:
+    is_new = bucket.get(f"{base}/{MANIFEST}") is None
+    if is_new:
         for name in release.files:
-            bucket.put(f"{base}/{name}", (release.folder / name).read_bytes())
-        words = f"{len(release.files)} files"
-    else:
-        words = "was there already"
-    if not bucket.keys(release.python_key):
-        archive = out / release.python_key
+            bucket.create(f"{base}/{name}", (release.folder / name).read_bytes())
+    words = f"{len(release.files)} files" if is_new else "was there already"
+    archive = out / release.python_key
+    if archive.exists():
+        # Its digest first: an archive without one is never activated.
+        bucket.create(f"{release.python_key}.sha256", digest_of(archive).encode())
+    if not bucket.holds(release.python_key):
         if not archive.exists():
             raise ReleaseError(f"{archive} is neither built nor in the bucket: scripts/build_zip.sh --python")
-        bucket.put_file(release.python_key, archive)
+        bucket.create(release.python_key, archive)
         words += ", and its Python packages"
-    if bucket.get(f"{base}/{MANIFEST}") is None:
-        bucket.put(f"{base}/{MANIFEST}", (release.folder / MANIFEST).read_bytes())
+    if is_new:
+        if bucket.get(f"{base}/{COMMIT}") is None:
+            bucket.create(f"{base}/{COMMIT}", (release.folder / COMMIT).read_bytes())
+        bucket.create(f"{base}/{MANIFEST}", (release.folder / MANIFEST).read_bytes())
     return f"release {release.id} {'would be ' if dry_run() else ''}in s3://{bucket.name}/{base}/: {words}"
 
 
-def activate(bucket: Bucket, identity: str, values: dict[str, str]) -> str:
-    """Put the release's DAGs where Airflow looks, and last the file that says which release they submit."""
+def verified(bucket: Bucket, identity: str) -> dict[str, Any]:
+    """The manifest of a release of which every object is what it says. Raises ReleaseError naming the others."""
     base = f"releases/{identity}"
     body = bucket.get(f"{base}/{MANIFEST}")
     if body is None:
         raise ReleaseError(
             f"s3://{bucket.name}/{base}/ is no whole release: `scripts/release.py list` says which are"
         )
-    manifest = json.loads(body)
+    if hashlib.sha256(body).hexdigest()[:16] != identity:
+        raise ReleaseError(
+            f"s3://{bucket.name}/{base}/{MANIFEST} is not the manifest that the name of the release is made of"
+        )
+    manifest: dict[str, Any] = json.loads(body)
+    wanted = {f"{base}/{name}": digest for name, digest in manifest["files"].items()}
+    python = f"python/{manifest['python']}.tar.gz"
+    recorded = bucket.get(f"{python}.sha256")
+    wanted[python] = "" if recorded is None else recorded.decode()
+    with ThreadPoolExecutor(16) as pool:
+        found = dict(zip(wanted, pool.map(bucket.digest, wanted), strict=True))
+    wrong = [key for key, digest in wanted.items() if found[key] != digest]
+    if wrong:
+        shown = "".join(f"\n  s3://{bucket.name}/{key}" for key in wrong[:10])
+        raise ReleaseError(
+            f"{len(wrong)} of {len(wanted)} objects of release {identity} are missing or not what was uploaded:"
+            f"{shown}\nNothing was activated. Bring back the versions that were uploaded, or build another release; "
+            "look who wrote the others"
+        )
+    return manifest
+
+
+def activate(bucket: Bucket, identity: str, values: dict[str, str]) -> str:
+    """Put the release's DAGs where Airflow looks, and last the file that says which release they submit."""
+    base = f"releases/{identity}"
+    manifest = verified(bucket, identity)
     before = active(bucket)
-    wanted = {name: digest for name, digest in manifest["files"].items() if name.startswith("dags/")}
-    for name, digest in wanted.items():
+    wanted = [name for name in manifest["files"] if name.startswith("dags/")]
+    for name in wanted:
         data = bucket.get(f"{base}/{name}") or b""
-        if hashlib.sha256(data).hexdigest() != digest:
+        # Read once more, so compared once more.
+        if hashlib.sha256(data).hexdigest() != manifest["files"][name]:
             raise ReleaseError(
-                f"s3://{bucket.name}/{base}/{name} is not what its manifest says; upload the release anew"
+                f"s3://{bucket.name}/{base}/{name} changed while it was activated; nothing runs it yet"
             )
         if bucket.get(name) != data:
             bucket.put(name, data)
-    requirements = bucket.get(f"{base}/requirements.txt") or b""
-    has_new_requirements = bucket.get("requirements.txt") != requirements
-    if has_new_requirements:
-        bucket.put("requirements.txt", requirements)
     bucket.put(
         "dags/deployment.json",
         json.dumps(settings_of(identity, manifest["python"], values), indent=1, sort_keys=True).encode(),
@@ -475,15 +582,35 @@ def activate(bucket: Bucket, identity: str, values: dict[str, str]) -> str:
     for key in bucket.keys("dags/"):
         if key not in wanted and key != "dags/deployment.json":
             bucket.delete(key)
-    if before != identity:
-        record = {"release": identity, "before": before, "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        bucket.put("active.json", json.dumps(record, indent=1).encode())
-    note = (
-        ""
-        if not has_new_requirements
-        else "; requirements.txt is new: update MWAA (docs/deployment.md, Upgrades)"
+    record = {"release": identity, "before": before, "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    if before == identity:
+        record |= {"before": json.loads(bucket.get("active.json") or b"{}").get("before")}
+    bucket.put("active.json", json.dumps(record | made_of(bucket, identity), indent=1).encode())
+    return f"release {identity} {'would be' if dry_run() else 'is'} active (before: {before or 'none'})"
+
+
+def made_of(bucket: Bucket, identity: str, out: Path = DIST) -> dict[str, str]:
+    """The commit of a release and its time: of the one that was built here, else of the one it was first made of."""
+    here = out / "releases" / identity / COMMIT
+    body = here.read_bytes() if here.exists() else bucket.get(f"releases/{identity}/{COMMIT}")
+    found: dict[str, str] | None = json.loads(body or b"null")
+    return found or {}
+
+
+def check_newer(bucket: Bucket, identity: str, out: Path = DIST) -> str:
+    """Say what would be replaced. Raises ReleaseError where that is the release of a newer commit.
+
+    A run of an older commit that was waiting, or is started again, would take back what came since, without a word.
+    """
+    now = json.loads(bucket.get("active.json") or b"{}")
+    ours = made_of(bucket, identity, out).get("committed_at")
+    theirs = now.get("committed_at")
+    if now.get("release") == identity or ours is None or theirs is None or ours >= theirs:
+        return f"release {identity} may follow {now.get('release', 'none')}"
+    raise ReleaseError(
+        f"the active release {now['release']} is of the commit {now['commit'][:12]} of {theirs}, and {identity} of an "
+        f"older one, of {ours}: it would take back what came since. If that is meant: `activate {identity}` or --older"
     )
-    return f"release {identity} {'would be' if dry_run() else 'is'} active (before: {before or 'none'}){note}"
 
 
 def daily_runs(emr: Any, application: str) -> list[str]:
@@ -532,9 +659,19 @@ def rollback(bucket: Bucket, values: dict[str, str]) -> str:
     return activate(bucket, str(before), values)
 
 
-def exports(deployed: Mapping[str, str]) -> list[str]:
-    """Lines for a shell. boto3 reads the Region by another name than the AWS command line."""
-    values = dict(deployed)
+def exports(deployed: Mapping[str, object]) -> list[str]:
+    """Lines for a shell. boto3 reads the Region by another name than the AWS command line.
+
+    They are evaluated, by a person with credentials: a name that is no setting is refused, and with it all.
+    """
+    unknown = sorted(deployed.keys() - KNOWN.keys())
+    if unknown:
+        raise ReleaseError(
+            f"dags/deployment.json holds {', '.join(map(ascii, unknown))}, no setting of dags/common/names.py. It is "
+            "of a newer release than this clone (check out its commit), or somebody else wrote it: look at its "
+            "versions, then activate the release again"
+        )
+    values = {name: str(value) for name, value in deployed.items()}
     if values.get("AWS_REGION"):
         values["AWS_DEFAULT_REGION"] = values["AWS_REGION"]
     return [f"export {name}={shlex.quote(value)}" for name, value in sorted(values.items())]
@@ -554,8 +691,12 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
     )
     builder.add_argument("--allow-dirty", action="store_true", help="what lies there, committed or not")
     commands.add_parser("upload", help="put the built release into the code bucket")
+    commands.add_parser("check", help="whether the built release may replace the active one")
     activator = commands.add_parser("activate", help="make a release the one that runs")
     activator.add_argument("id", nargs="?", help="default: the one that was built last")
+    activator.add_argument(
+        "--older", action="store_true", help="also where the active one is of a newer commit"
+    )
     for command in (activator, commands.add_parser("rollback", help="activate the release before")):
         command.add_argument("--force", action="store_true", help="also while a daily run is under way")
     commands.add_parser("list", help="releases in the bucket")
@@ -575,7 +716,14 @@ def say_built(release: Release) -> None:
 
 def ship(arguments: argparse.Namespace) -> None:
     """What is done in an account."""
-    values = deployment_values(arguments.deployment)
+    looks = arguments.command in ("check", "list")
+    try:
+        values = deployment_values(arguments.deployment, TO_LOOK if looks else NEEDED)
+    except NothingDeployed:
+        if arguments.command != "check":
+            raise
+        print("nothing is deployed yet")
+        return
     region = values.get("AWS_REGION")
     # On stderr: what `env` prints is evaluated.
     print(
@@ -585,10 +733,14 @@ def ship(arguments: argparse.Namespace) -> None:
     bucket = Bucket(values["CODE_BUCKET"], region)
     if arguments.command == "upload":
         print(upload(bucket, built()))
+    elif arguments.command == "check":
+        print(check_newer(bucket, built().id))
     elif arguments.command in ("activate", "rollback"):
         if not arguments.force:
             check_idle(values)
         if arguments.command == "activate":
+            if not (arguments.id or arguments.older):
+                print(check_newer(bucket, built().id))
             print(activate(bucket, arguments.id or built().id, values))
         else:
             print(rollback(bucket, values))

@@ -23,8 +23,8 @@ sys.path.insert(0, str(REPO))
 
 from local.terraform import Terraform, TerraformFailed, plugin_dir  # noqa: E402  # the path to it is set just above
 
-#: Where `make check-tools` installs what does not get on with the clone's own environment.
-TOOLS = REPO / ".venvs" / "checks" / "bin"
+#: Where `make check-tools` installs checkov, which does not get on with the clone's own environment.
+TOOLS = REPO / ".venvs" / "checkov" / "bin"
 
 
 class Skipped(Exception):
@@ -32,7 +32,7 @@ class Skipped(Exception):
 
 
 def tool(name: str) -> str:
-    """Path of a tool: in .venvs/checks, or on PATH."""
+    """Path of a tool: in .venvs/checkov, or on PATH."""
     own = TOOLS / name
     found = str(own) if own.exists() else shutil.which(name)
     if found is None:

@@ -59,18 +59,6 @@ data "aws_iam_policy_document" "alerts" {
     }
   }
 
-  # Without a condition: EventBridge has none in the policies of topics, and with one the notice is lost.
-  statement {
-    sid       = "Events"
-    actions   = ["sns:Publish"]
-    resources = [local.alert_topic]
-
-    principals {
-      type        = "Service"
-      identifiers = ["events.amazonaws.com"]
-    }
-  }
-
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
@@ -165,8 +153,9 @@ resource "aws_cloudwatch_event_rule" "job_run_failed" {
 }
 
 resource "aws_cloudwatch_event_target" "job_run_failed" {
-  rule = aws_cloudwatch_event_rule.job_run_failed.name
-  arn  = aws_sns_topic.alerts.arn
+  rule     = aws_cloudwatch_event_rule.job_run_failed.name
+  arn      = aws_sns_topic.alerts.arn
+  role_arn = aws_iam_role.this["events"].arn
 
   input_transformer {
     # What the event has; name and reason are the job run's, and not in it.

@@ -9,18 +9,65 @@ locals {
   code = local.bucket_arn["code"]
   logs = local.bucket_arn["logs"]
 
-  # Where jobs keep data in the lake; what people keep beside it (athena-results/) is not theirs.
-  lake_prefixes = ["bronze", "silver", "gold", "ops", "runs", "checkpoints", "reports/status", "landing"]
-  landing       = ["fx", "hubspot", "kafka", "salesforce", "snowflake", "vendor/vendor_shipments"]
+  # Landing files of sources. landing/vendor/inbox/ is not among them: the vendor's files are read, never changed.
+  landed = [for folder in ["fx", "hubspot", "kafka", "salesforce", "snowflake", "vendor/vendor_shipments"] : "landing/${folder}"]
   # What scripts/release.py uploads: releases, and the Python packages that several of them share.
   code_prefixes = ["releases", "python"]
 
-  # What a gate judges, beside what every job run may.
-  judged = ["landing", "bronze", "silver", "gold/quality", "ops"]
-  # What the stream writes: its Bronze table, its dead letters, its checkpoint, its marks.
-  streamed = ["bronze/kafka_orders", "checkpoints/kafka_orders", "ops/kafka_orders_dlq", "ops/_streams/kafka_orders"]
+  # Where a table of Gold may be written: gold/quality/ holds verdicts.
+  gold = [for table in local.layer_tables.gold : "gold/${table}"]
+
+  # What the job runs of each role do (dags/common/roles.py says which jobs these are): folders of the lake that they read
+  # and write, beside what every run has; whether they create verdicts; whose secrets they read. What people keep in the
+  # lake beside it (athena-results/) is nobody's here.
+  emr_roles = {
+    ingest = {
+      reads    = ["landing", "bronze", "silver", "gold/quality", "ops"]
+      writes   = concat(local.landed, ["bronze", "ops"])
+      verdicts = "none"
+      secrets  = ["hubspot", "kafka", "salesforce", "snowflake"]
+    }
+    transform = {
+      reads    = ["landing", "bronze", "silver", "gold", "ops", "reports/status"]
+      writes   = concat(["silver", "ops", "reports/status"], local.gold)
+      verdicts = "none"
+      secrets  = []
+    }
+    gate = {
+      reads    = ["landing", "bronze", "silver", "gold/quality", "ops"]
+      writes   = ["ops/dq_verdicts"]
+      verdicts = "create"
+      secrets  = []
+    }
+    maintain = {
+      reads    = ["bronze", "silver", "gold", "ops"]
+      writes   = concat(["bronze", "silver", "ops"], local.gold)
+      verdicts = "create"
+      secrets  = []
+    }
+    recover = {
+      reads    = ["landing", "bronze", "silver", "gold", "ops", "checkpoints", "reports/status"]
+      writes   = concat(local.landed, ["bronze", "silver", "ops", "checkpoints", "reports/status"], local.gold)
+      verdicts = "create"
+      secrets  = ["hubspot", "kafka", "salesforce", "snowflake"]
+    }
+    erase = {
+      reads    = ["landing", "bronze", "silver", "gold", "ops", "reports/status"]
+      writes   = concat(local.landed, ["bronze", "silver", "ops", "reports/status"], local.gold)
+      verdicts = "replace"
+      secrets  = []
+    }
+    # The topic's credentials, its own Bronze table, its dead letters, its checkpoint, its marks.
+    stream = {
+      reads    = ["gold/quality/bronze.kafka_orders"]
+      writes   = ["bronze/kafka_orders", "checkpoints/kafka_orders", "ops/kafka_orders_dlq", "ops/_streams"]
+      verdicts = "none"
+      secrets  = ["kafka"]
+    }
+  }
 
   airflow_environment = "${local.arn["airflow"]}:environment/${local.airflow_name}"
+  trail_arn           = "arn:${local.partition}:cloudtrail:${var.region}:${var.account_id}:trail/${local.name}-trail"
   alert_topic         = "${local.arn["sns"]}:${local.name}-alerts"
   athena_workgroups   = { for readers, name in local.workgroups : readers => "${local.arn["athena"]}:workgroup/${name}" }
   glue_catalog        = "${local.arn["glue"]}:catalog"
@@ -29,22 +76,26 @@ locals {
   web_services        = ["dq-platform-dashboard", "report-service", "analytics-app"]
 
   # Who takes a role, and for what of this account.
-  emr      = { who = ["emr-serverless.amazonaws.com"], from = "${local.arn["emr-serverless"]}:/applications/*" }
-  ecs      = { who = ["ecs-tasks.amazonaws.com"], from = "${local.arn["ecs"]}:*" }
-  mwaa     = { who = ["airflow.amazonaws.com", "airflow-env.amazonaws.com"], from = local.airflow_environment }
-  vpc_logs = { who = ["vpc-flow-logs.amazonaws.com"], from = "arn:${local.partition}:ec2:${var.region}:${var.account_id}:vpc-flow-log/*" }
+  emr  = { who = ["emr-serverless.amazonaws.com"], from = "${local.arn["emr-serverless"]}:/applications/*" }
+  ecs  = { who = ["ecs-tasks.amazonaws.com"], from = "${local.arn["ecs"]}:*" }
+  mwaa = { who = ["airflow.amazonaws.com", "airflow-env.amazonaws.com"], from = local.airflow_environment }
+  # A rule takes it to publish; SourceArn is the rule's.
+  eventbridge = { who = ["events.amazonaws.com"], from = "${local.arn["events"]}:rule/${local.name}-*" }
+  vpc_logs    = { who = ["vpc-flow-logs.amazonaws.com"], from = "arn:${local.partition}:ec2:${var.region}:${var.account_id}:vpc-flow-log/*" }
   # Lambda sends neither account nor function with the call that takes the role.
   lambda = { who = ["lambda.amazonaws.com"], from = null }
 
   # Each role's policy, and the services through which it may use the key.
   workloads = merge(
     {
-      emr_batch  = merge(local.emr, { access = data.aws_iam_policy_document.emr_batch.json, key_of = ["s3", "secretsmanager", "dynamodb"] })
-      emr_gate   = merge(local.emr, { access = data.aws_iam_policy_document.emr_gate.json, key_of = ["s3", "dynamodb"] })
-      emr_stream = merge(local.emr, { access = data.aws_iam_policy_document.emr_stream.json, key_of = ["s3", "secretsmanager", "dynamodb"] })
-      airflow    = merge(local.mwaa, { access = data.aws_iam_policy_document.airflow.json, key_of = ["s3", "sqs", "sns"] })
-      flow_logs  = merge(local.vpc_logs, { access = data.aws_iam_policy_document.flow_logs.json, key_of = [] })
+      airflow   = merge(local.mwaa, { access = data.aws_iam_policy_document.airflow.json, key_of = ["s3", "sqs", "sns"] })
+      flow_logs = merge(local.vpc_logs, { access = data.aws_iam_policy_document.flow_logs.json, key_of = [] })
+      events    = merge(local.eventbridge, { access = data.aws_iam_policy_document.events.json, key_of = ["sns"] })
     },
+    { for role, does in local.emr_roles : "emr_${role}" => merge(local.emr, {
+      access = data.aws_iam_policy_document.emr[role].json
+      key_of = concat(["s3", "dynamodb"], length(does.secrets) > 0 ? ["secretsmanager"] : [])
+    }) },
     !local.has_services ? {} : {
       services = merge(local.ecs, { access = data.aws_iam_policy_document.services.json, key_of = ["ecr"] })
     },
@@ -165,6 +216,27 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
+  dynamic "statement" {
+    for_each = local.has_baseline ? [local.trail_arn] : []
+
+    content {
+      sid       = "TrailOfThisAccount"
+      actions   = ["kms:GenerateDataKey", "kms:DescribeKey"]
+      resources = ["*"]
+
+      principals {
+        type        = "Service"
+        identifiers = ["cloudtrail.amazonaws.com"]
+      }
+
+      condition {
+        test     = "StringEquals"
+        variable = "aws:SourceArn"
+        values   = [statement.value]
+      }
+    }
+  }
+
   statement {
     sid       = "NoticesToTheEncryptedTopic"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -182,24 +254,6 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
-  # EventBridge sends neither account nor rule when it publishes to an encrypted topic: a condition on them would lose the
-  # notice without a word (SNS, Key management). SNS says which topic it encrypts for.
-  statement {
-    sid       = "EventsToTheEncryptedTopic"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
-    resources = ["*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["events.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "kms:EncryptionContext:aws:sns:topicArn"
-      values   = [local.alert_topic]
-    }
-  }
 }
 
 # -- what needs the application's id --------------------------------------------------------------------------
@@ -207,7 +261,8 @@ data "aws_iam_policy_document" "key" {
 data "aws_iam_policy_document" "application" {
   for_each = {
     # What a run cost (lakehouse.observe.cost).
-    emr_batch = { application = ["emr-serverless:ListJobRuns"], runs = ["emr-serverless:GetJobRun"] }
+    emr_transform = { application = ["emr-serverless:ListJobRuns"], runs = ["emr-serverless:GetJobRun"] }
+    emr_recover   = { application = ["emr-serverless:ListJobRuns"], runs = ["emr-serverless:GetJobRun"] }
     airflow = {
       application = ["emr-serverless:StartJobRun", "emr-serverless:ListJobRuns", "emr-serverless:GetApplication", "emr-serverless:StartApplication"]
       runs        = ["emr-serverless:GetJobRun", "emr-serverless:CancelJobRun"]
@@ -235,9 +290,11 @@ resource "aws_iam_role_policy" "application" {
   policy = each.value.json
 }
 
-# -- EMR: what every job run needs ----------------------------------------------------------------------------
+# -- EMR: what every job run needs, and what those of each role do ---------------------------------------------
 
-data "aws_iam_policy_document" "emr_common" {
+data "aws_iam_policy_document" "emr" {
+  for_each = local.emr_roles
+
   statement {
     sid       = "Release"
     actions   = ["s3:GetObject"]
@@ -299,11 +356,6 @@ data "aws_iam_policy_document" "emr_common" {
     actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", "dynamodb:DescribeTable"]
     resources = ["${local.arn["dynamodb"]}:table/${local.log_store_table}"]
   }
-}
-
-# The daily run, backfill, recovery and housekeeping: all layers, the sources' secrets, the catalog.
-data "aws_iam_policy_document" "emr_batch" {
-  source_policy_documents = [data.aws_iam_policy_document.emr_common.json]
 
   # Versions too: a table that is missing may have been deleted (lakehouse.delta.log.is_dropped).
   statement {
@@ -314,134 +366,94 @@ data "aws_iam_policy_document" "emr_batch" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = flatten([for prefix in local.lake_prefixes : [prefix, "${prefix}/*"]])
+      values   = flatten([for prefix in distinct(concat(each.value.reads, each.value.writes, ["runs", "ops/_lineage", "ops/_probe"])) : [prefix, "${prefix}/*"]])
     }
   }
 
   statement {
     sid       = "ReadLake"
     actions   = ["s3:GetObject"]
-    resources = [for prefix in local.lake_prefixes : "${local.lake}/${prefix}/*"]
+    resources = [for prefix in distinct(concat(each.value.reads, each.value.writes)) : "${local.lake}/${prefix}/*"]
   }
 
-  # landing/vendor/inbox/ is not in it: the vendor's files are read, never changed.
   statement {
-    sid     = "WriteLake"
-    actions = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-    resources = concat(
-      [for prefix in local.lake_prefixes : "${local.lake}/${prefix}/*" if prefix != "landing"],
-      [for folder in local.landing : "${local.lake}/landing/${folder}/*"],
-    )
+    sid       = "WriteLake"
+    actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    resources = [for prefix in each.value.writes : "${local.lake}/${prefix}/*"]
   }
 
-  # A verdict is never deleted. Who erases a person writes the verdicts that quote them anew, without the quotation
-  # (lakehouse.flows.recovery.told_person), so that this role may replace one; the bucket keeps the version before.
+  # A verdict is created, by S3 only with If-None-Match, and replaced by who erases a person alone: it writes the verdicts
+  # that quote them anew, without the quotation (lakehouse.flows.recovery.told_person); the bucket keeps the version before.
+  dynamic "statement" {
+    for_each = each.value.verdicts == "none" ? [] : [each.value.verdicts]
+
+    content {
+      sid       = "Verdicts"
+      actions   = ["s3:PutObject"]
+      resources = ["${local.lake}/gold/quality/*"]
+
+      dynamic "condition" {
+        for_each = statement.value == "create" ? [1] : []
+
+        content {
+          test     = "Null"
+          variable = "s3:if-none-match"
+          values   = ["false"]
+        }
+      }
+    }
+  }
+
+  # Whatever else is ever allowed: who does not judge writes no verdict, and nobody deletes one.
   statement {
     sid       = "VerdictsStay"
     effect    = "Deny"
-    actions   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    actions   = concat(["s3:DeleteObject", "s3:DeleteObjectVersion"], each.value.verdicts == "none" ? ["s3:PutObject"] : [])
     resources = ["${local.lake}/gold/quality/*"]
   }
 
-  statement {
-    sid       = "Sources"
-    actions   = ["secretsmanager:GetSecretValue"]
-    resources = [for source in ["hubspot", "kafka", "salesforce", "snowflake", "vendor"] : local.secret_arn[source]]
+  dynamic "statement" {
+    for_each = length(each.value.secrets) > 0 ? [1] : []
+
+    content {
+      sid       = "Sources"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [for source in each.value.secrets : local.secret_arn[source]]
+    }
   }
 
-  statement {
-    sid = "Catalog"
-    actions = [
-      "glue:GetDatabase", "glue:GetDatabases", "glue:GetTable", "glue:GetTables", "glue:CreateTable", "glue:UpdateTable",
-    ]
-    resources = concat([local.glue_catalog], values(local.glue_databases), values(local.glue_tables))
+  dynamic "statement" {
+    for_each = each.key == "transform" ? [1] : []
+
+    content {
+      sid = "Catalog"
+      actions = [
+        "glue:GetDatabase", "glue:GetDatabases", "glue:GetTable", "glue:GetTables", "glue:CreateTable", "glue:UpdateTable",
+      ]
+      resources = concat([local.glue_catalog], values(local.glue_databases), values(local.glue_tables))
+    }
   }
 
   # What Athena's queries cost (lakehouse.observe.cost).
-  statement {
-    sid       = "CostOfQueries"
-    actions   = ["athena:ListQueryExecutions", "athena:BatchGetQueryExecution"]
-    resources = values(local.athena_workgroups)
-  }
-}
+  dynamic "statement" {
+    for_each = contains(["transform", "recover"], each.key) ? [1] : []
 
-# The gates: they read what they judge, and write verdicts. Gold is out of their reach.
-data "aws_iam_policy_document" "emr_gate" {
-  source_policy_documents = [data.aws_iam_policy_document.emr_common.json]
-
-  statement {
-    sid       = "ListLake"
-    actions   = ["s3:ListBucket"]
-    resources = [local.lake]
-
-    condition {
-      test     = "StringLike"
-      variable = "s3:prefix"
-      values   = flatten([for prefix in concat(local.judged, ["runs"]) : [prefix, "${prefix}/*"]])
+    content {
+      sid       = "CostOfQueries"
+      actions   = ["athena:ListQueryExecutions", "athena:BatchGetQueryExecution"]
+      resources = values(local.athena_workgroups)
     }
   }
 
-  statement {
-    sid       = "ReadWhatIsJudged"
-    actions   = ["s3:GetObject"]
-    resources = [for prefix in local.judged : "${local.lake}/${prefix}/*"]
-  }
+  # When the last old version of what was erased is gone (lakehouse.flows.recovery.erasures).
+  dynamic "statement" {
+    for_each = contains(["recover", "erase"], each.key) ? [1] : []
 
-  # A gate creates verdicts and replaces none: S3 takes the object only with If-None-Match.
-  statement {
-    sid       = "Verdicts"
-    actions   = ["s3:PutObject"]
-    resources = ["${local.lake}/gold/quality/*"]
-
-    condition {
-      test     = "Null"
-      variable = "s3:if-none-match"
-      values   = ["false"]
+    content {
+      sid       = "HowLongVersionsStay"
+      actions   = ["s3:GetLifecycleConfiguration"]
+      resources = [local.lake]
     }
-  }
-
-  statement {
-    sid       = "VerdictsTable"
-    actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    resources = ["${local.lake}/ops/dq_verdicts/*"]
-  }
-}
-
-# The stream: the topic's credentials, its own Bronze table, its dead letters, its checkpoint.
-data "aws_iam_policy_document" "emr_stream" {
-  source_policy_documents = [data.aws_iam_policy_document.emr_common.json]
-
-  statement {
-    sid       = "ListLake"
-    actions   = ["s3:ListBucket"]
-    resources = [local.lake]
-
-    condition {
-      test     = "StringLike"
-      variable = "s3:prefix"
-      values = flatten([
-        for prefix in ["bronze/kafka_orders", "checkpoints/kafka_orders", "gold/quality/bronze.kafka_orders", "ops/kafka_orders_dlq", "ops/_streams", "ops/_probe", "runs"] :
-        [prefix, "${prefix}/*"]
-      ])
-    }
-  }
-
-  statement {
-    sid       = "Certified"
-    actions   = ["s3:GetObject"]
-    resources = ["${local.lake}/gold/quality/bronze.kafka_orders/*"]
-  }
-
-  statement {
-    sid       = "OwnTables"
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    resources = [for prefix in local.streamed : "${local.lake}/${prefix}/*"]
-  }
-
-  statement {
-    sid       = "Topic"
-    actions   = ["secretsmanager:GetSecretValue"]
-    resources = [local.secret_arn["kafka"]]
   }
 }
 
@@ -455,9 +467,9 @@ data "aws_iam_policy_document" "airflow" {
   }
 
   statement {
-    sid       = "DagsAndRequirements"
+    sid       = "Dags"
     actions   = ["s3:GetObject", "s3:GetObjectVersion"]
-    resources = ["${local.code}/dags/*", "${local.code}/requirements.txt"]
+    resources = ["${local.code}/dags/*"]
   }
 
   statement {
@@ -497,11 +509,11 @@ data "aws_iam_policy_document" "airflow" {
     resources = ["arn:${local.partition}:sqs:${var.region}:*:airflow-celery-*"]
   }
 
-  # A job run takes its role from whoever starts it: these three, for EMR Serverless, and no other.
+  # A job run takes its role from whoever starts it: these, for EMR Serverless, and no other.
   statement {
     sid       = "RolesOfJobRuns"
     actions   = ["iam:PassRole"]
-    resources = [for name in ["emr-batch", "emr-gate", "emr-stream"] : "arn:${local.partition}:iam::${var.account_id}:role/${local.name}-${name}"]
+    resources = [for role in keys(local.emr_roles) : "arn:${local.partition}:iam::${var.account_id}:role/${local.name}-emr-${role}"]
 
     condition {
       test     = "StringEquals"
@@ -750,5 +762,14 @@ data "aws_iam_policy_document" "flow_logs" {
     sid       = "FindLogGroups"
     actions   = ["logs:DescribeLogGroups"]
     resources = ["*"]
+  }
+}
+
+# The rule that tells of failed job runs takes this role to publish.
+data "aws_iam_policy_document" "events" {
+  statement {
+    sid       = "Notices"
+    actions   = ["sns:Publish"]
+    resources = [local.alert_topic]
   }
 }

@@ -3,7 +3,7 @@
 
 locals {
   # The role that registers tables.
-  tagger          = var.lake_formation_tags ? toset(["emr_batch"]) : toset([])
+  tagger          = var.lake_formation_tags ? toset(["emr_transform"]) : toset([])
   classifications = ["public", "internal", "personal"]
 }
 

@@ -197,6 +197,29 @@ resource "aws_dynamodb_table" "log_store" {
   }
 }
 
+# -- the account ----------------------------------------------------------------------------------------------
+
+locals {
+  has_baseline = coalesce(var.account_baseline, var.environment == "prod")
+}
+
+module "account_baseline" {
+  source = "./modules/account_baseline"
+  count  = local.has_baseline ? 1 : 0
+
+  name               = local.name
+  account_id         = var.account_id
+  region             = var.region
+  partition          = local.partition
+  kms_key_arn        = local.key_arn
+  bucket_arns        = [local.bucket_arn["lake"], local.bucket_arn["code"]]
+  log_bucket         = module.logs.name
+  log_retention_days = var.log_retention_days
+  force_destroy      = var.force_destroy
+  alert_topic_arn    = aws_sns_topic.alerts.arn
+  publisher_role_arn = aws_iam_role.this["events"].arn
+}
+
 # -- Airflow --------------------------------------------------------------------------------------------------
 
 module "orchestration" {

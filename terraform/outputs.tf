@@ -5,8 +5,12 @@ output "deployment" {
     LAKE_BUCKET            = module.bucket["lake"].name
     CODE_BUCKET            = module.bucket["code"].name
     EMR_APPLICATION_ID     = aws_emrserverless_application.this.id
-    EMR_EXECUTION_ROLE_ARN = aws_iam_role.this["emr_batch"].arn
+    EMR_INGEST_ROLE_ARN    = aws_iam_role.this["emr_ingest"].arn
+    EMR_TRANSFORM_ROLE_ARN = aws_iam_role.this["emr_transform"].arn
     EMR_GATE_ROLE_ARN      = aws_iam_role.this["emr_gate"].arn
+    EMR_MAINTAIN_ROLE_ARN  = aws_iam_role.this["emr_maintain"].arn
+    EMR_RECOVER_ROLE_ARN   = aws_iam_role.this["emr_recover"].arn
+    EMR_ERASE_ROLE_ARN     = aws_iam_role.this["emr_erase"].arn
     EMR_STREAM_ROLE_ARN    = aws_iam_role.this["emr_stream"].arn
     EMR_LOG_URI            = "s3://${module.logs.name}/emr/"
     ALERT_TOPIC_ARN        = aws_sns_topic.alerts.arn
@@ -58,6 +62,11 @@ output "role_arns" {
 output "airflow" {
   description = "Name and host of MWAA; null without it."
   value       = var.enable_orchestration ? { name = module.orchestration[0].name, url = module.orchestration[0].url } : null
+}
+
+output "trail" {
+  description = "CloudTrail's trail and its bucket; null without the account's baseline."
+  value       = local.has_baseline ? { arn = module.account_baseline[0].trail_arn, bucket = module.account_baseline[0].trail_bucket } : null
 }
 
 output "services" {

@@ -20,8 +20,7 @@ locals {
   )
 }
 
-# Releases in the code bucket are immutable and named by their content; old ones are removed by scripts/release.py, never
-# by age: the one in use may be old.
+# Releases in the code bucket are immutable and named by their content; none is removed by age: the one in use may be old.
 module "bucket" {
   source   = "./modules/bucket"
   for_each = { for use, name in local.buckets : use => name if use != "logs" }
@@ -32,8 +31,50 @@ module "bucket" {
   kms_key_arn             = local.key_arn
   force_destroy           = var.force_destroy
   log_bucket              = module.logs.name
+  policies                = each.key == "code" ? [data.aws_iam_policy_document.releases_stay.json] : []
   noncurrent_version_days = var.noncurrent_version_days
   expire_after_days       = each.key == "lake" ? local.lake_expiry : {}
+}
+
+# What a job run was started with it finds until its end, and what runs is what was built: nobody replaces or removes an
+# object of a release, whatever else they may do. An upload in parts is decided when it is completed; its parts carry no
+# condition (S3, Enforce conditional writes). To remove old releases, a person first changes this.
+data "aws_iam_policy_document" "releases_stay" {
+  statement {
+    sid       = "ReleasesAreCreated"
+    effect    = "Deny"
+    actions   = ["s3:PutObject"]
+    resources = [for prefix in local.code_prefixes : "${local.code}/${prefix}/*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "s3:if-none-match"
+      values   = ["true"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "s3:ObjectCreationOperation"
+      values   = ["true"]
+    }
+  }
+
+  statement {
+    sid       = "ReleasesStay"
+    effect    = "Deny"
+    actions   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    resources = [for prefix in local.code_prefixes : "${local.code}/${prefix}/*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+  }
 }
 
 # S3 and load balancers deliver logs only to buckets with S3's own encryption.

@@ -9,7 +9,6 @@ locals {
     kafka       = { name = "${var.project}/kafka/credentials", fields = "bootstrap_servers, api_key, api_secret, group_id" }
     salesforce  = { name = "${var.project}/salesforce/credentials", fields = "instance_url, client_id, client_secret" }
     snowflake   = { name = "${var.project}/snowflake/credentials", fields = "account, username, warehouse, database, schema and one of ${local.snowflake_proof}" }
-    vendor      = { name = "${var.project}/vendor/credentials", fields = "as the vendor's delivery needs" }
     dq_platform = { name = "snowflake/dq-platform-credentials", fields = "account, user, role, warehouse and one of ${local.snowflake_proof}" }
   }
 

@@ -83,8 +83,14 @@ variable "permissions_boundary_arn" {
   }
 }
 
+variable "account_baseline" {
+  description = "CloudTrail with data events of the lake, GuardDuty with S3 protection, Access Analyzer, no public buckets: for the account. On in prod unless false; false where the organisation has them."
+  type        = bool
+  default     = null
+}
+
 variable "secret_rotation_lambda_arns" {
-  description = "The function that rotates a source's secret, by source (hubspot, kafka, salesforce, snowflake, vendor, dq_platform). A source without one is rotated by its owner."
+  description = "The function that rotates a source's secret, by source (hubspot, kafka, salesforce, snowflake, dq_platform). A source without one is rotated by its owner."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -92,9 +98,9 @@ variable "secret_rotation_lambda_arns" {
   validation {
     condition = alltrue([
       for source, arn in var.secret_rotation_lambda_arns :
-      contains(["hubspot", "kafka", "salesforce", "snowflake", "vendor", "dq_platform"], source) && can(regex("^arn:aws[a-z-]*:lambda:", arn))
+      contains(["hubspot", "kafka", "salesforce", "snowflake", "dq_platform"], source) && can(regex("^arn:aws[a-z-]*:lambda:", arn))
     ])
-    error_message = "secret_rotation_lambda_arns maps hubspot, kafka, salesforce, snowflake, vendor or dq_platform to the ARN of a Lambda function."
+    error_message = "secret_rotation_lambda_arns maps hubspot, kafka, salesforce, snowflake or dq_platform to the ARN of a Lambda function."
   }
 }
 
@@ -355,14 +361,14 @@ variable "emr_auto_stop_minutes" {
 # -- Airflow --------------------------------------------------------------------------------------------------
 
 variable "enable_orchestration" {
-  description = "MWAA. It needs dags/ and requirements.txt in the code bucket: `make deploy` first without it, then `make build-all`, then with it."
+  description = "MWAA. It needs dags/ in the code bucket: `make deploy` first without it, then `make build-all`, then with it."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "airflow_version" {
-  description = "Airflow of MWAA; requirements/mwaa.txt and the DAGs are written for it."
+  description = "Airflow of MWAA; the DAGs are written for it, with the packages of its image (requirements/airflow.in)."
   type        = string
   default     = "3.0.6"
   nullable    = false

@@ -99,7 +99,7 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             },
             configuration_overrides={
                 "applicationConfiguration": _verbatim(spark.application_configuration()),
-                "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": "{{ log_uri }}"}},
+                "monitoringConfiguration": spark.monitoring_configuration("{{ log_uri }}"),
             },
             config={
                 "clientToken": "{{ client_token }}",
@@ -129,7 +129,7 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         names = {
             "setting": settings.require,
             "log_uri": _Lazy(settings.log_uri),
-            "execution_role": _Lazy(lambda: settings.execution_role(self.job)),
+            "execution_role": _Lazy(lambda: settings.execution_role(self.job, self._asked(context))),
             "spark_submit_parameters": _Lazy(
                 lambda: spark.submit_parameters(self.jar_sets, job=self.job, run_id=run_id)
             ),
@@ -138,6 +138,10 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
             "client_token": run_ids.client_token(name, ti.try_number, ti.id),
         }
         super().render_template_fields({**context, **names}, jinja_env)
+
+    def _asked(self, context: Any) -> tuple[str, ...]:
+        """What the run is asked to do, where its role depends on it: the DAG recovery hands on its parameters."""
+        return ("from-params", json.dumps(dict(context.get("params") or {}), default=str))
 
     def execute(self, context: Any, event: dict[str, Any] | None = None) -> str | None:
         """Adopt or start the job, wait for its end, and turn that into Airflow's success, failure or retry."""

@@ -9,33 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from airflow.exceptions import AirflowFailException
 
-#: Every name a DAG may ask for, with what it means; a missing one is explained with these words.
-KNOWN = {
-    "AWS_REGION": "the Region of everything, e.g. eu-central-1",
-    "LAKE_BUCKET": "the bucket of the lake (Bronze, Silver, Gold, landing, run outcomes), without s3://",
-    "CODE_BUCKET": "where jobs/, lib/lakehouse.zip, jars/ and config/ are, without s3://: a bucket, or a release in it "
-    "(<bucket>/releases/<id>)",
-    "LAKEHOUSE_CONFIG": "the s3:// address of the jobs' configuration, e.g. s3://<code bucket>/config/prod.yaml",
-    "EMR_APPLICATION_ID": "the id of the EMR Serverless application that runs the jobs",
-    "EMR_EXECUTION_ROLE_ARN": "the role the jobs run as",
-    "EMR_GATE_ROLE_ARN": "the role of the gates, which may not write Gold (default EMR_EXECUTION_ROLE_ARN)",
-    "EMR_STREAM_ROLE_ARN": "the role of the order stream (default EMR_EXECUTION_ROLE_ARN)",
-    "EMR_LOG_URI": "where EMR writes the jobs' logs (default s3://<LAKE_BUCKET>/logs/emr/)",
-    "EMR_PYTHON_ARCHIVE": "the s3:// address of the packed Python environment, when the image lacks the libraries",
-    "ALERT_TOPIC_ARN": "the SNS topic that hears of failed tasks and runs",
-    "KAFKA_MODE": "batch (default) or stream: how the order topic is read; the jobs' configuration says the same",
-    "STREAM_MAX_AGE_MINUTES": "how old the stream's progress may be (default 15)",
-    "STREAM_MAX_LAG": "how many records the stream may be behind the topic (default 100000)",
-}
+from common import roles
+from common.names import KNOWN
+
+__all__ = ["KNOWN", "execution_role", "find", "log_uri", "require"]
 
 #: What the deployment says, where there was one: the same names as above.
 DEPLOYMENT = Path(__file__).resolve().parents[1] / "deployment.json"
-#: Jobs that judge what others wrote, and run as a role that can write nothing but verdicts.
-GATES = ("dq_check_bronze", "dq_check_silver")
 
 
 def find(name: str) -> str | None:
@@ -65,10 +50,11 @@ def require(name: str) -> str:
     return value
 
 
-def execution_role(job: str) -> str:
-    """The role of a batch job: the gates' own where there is one."""
-    own = find("EMR_GATE_ROLE_ARN") if job in GATES else None
-    return own or require("EMR_EXECUTION_ROLE_ARN")
+def execution_role(job: str, arguments: Sequence[str] = ()) -> str:
+    """The role of a job run, as common.roles declares it. One for all only where no deployment names roles."""
+    role = roles.of(job, arguments)
+    own = "EMR_EXECUTION_ROLE_ARN" if role is None else roles.setting(role)
+    return find(own) or find("EMR_EXECUTION_ROLE_ARN") or require(own)
 
 
 def log_uri() -> str:

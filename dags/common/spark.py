@@ -105,6 +105,17 @@ def application_configuration() -> list[dict[str, Any]]:
     ]
 
 
+def monitoring_configuration(log_uri: str) -> dict[str, Any]:
+    """Where a job run's logs go: our bucket alone, with our key and retention, where an erasure can be followed.
+
+    Without a word about it EMR keeps a copy of its own for 30 days (managedPersistenceMonitoringConfiguration).
+    """
+    return {
+        "s3MonitoringConfiguration": {"logUri": log_uri},
+        "managedPersistenceMonitoringConfiguration": {"enabled": False},
+    }
+
+
 @cache
 def base_jars() -> tuple[str, ...]:
     """The spark.jars of the property files: what every job needs on its class path."""

@@ -61,8 +61,7 @@ def job_run_request(arguments: Sequence[str] = ()) -> dict[str, Any]:
     code = settings.require("CODE_BUCKET")
     return {
         "applicationId": settings.require("EMR_APPLICATION_ID"),
-        "executionRoleArn": settings.find("EMR_STREAM_ROLE_ARN")
-        or settings.require("EMR_EXECUTION_ROLE_ARN"),
+        "executionRoleArn": settings.execution_role(JOB, ["--stream"]),
         "name": NAME,
         "mode": "STREAMING",
         "retryPolicy": {"maxFailedAttemptsPerHour": MAX_FAILED_ATTEMPTS_PER_HOUR},
@@ -78,7 +77,7 @@ def job_run_request(arguments: Sequence[str] = ()) -> dict[str, Any]:
         },
         "configurationOverrides": {
             "applicationConfiguration": spark.application_configuration(),
-            "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": settings.log_uri()}},
+            "monitoringConfiguration": spark.monitoring_configuration(settings.log_uri()),
         },
     }  # fmt: skip
 

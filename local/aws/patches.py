@@ -18,7 +18,8 @@ def install() -> None:
 def _conditional_denies_are_neutral() -> None:
     """moto ignores the conditions of a bucket policy, so that "deny whatever is not TLS" denies everything.
 
-    Locally nothing is TLS; a condition that cannot be judged must not deny.
+    Locally nothing is TLS; a condition that cannot be judged must not deny. Whether an object is created or may replace
+    another can be judged by the request, and is.
     """
     from moto.iam.access_control import IAMPolicy, PermissionResult
     from moto.s3.models import FakeBucket
@@ -29,11 +30,35 @@ def _conditional_denies_are_neutral() -> None:
         policy = json.loads(self.policy.decode())
         statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
         policy["Statement"] = [
-            s for s in statements if not (s.get("Effect") == "Deny" and s.get("Condition"))
+            _unconditional(s)
+            for s in statements
+            if s.get("Effect") != "Deny" or _applies(s.get("Condition", {}))
         ]
         return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource)
 
     FakeBucket.get_permission = get_permission  # type: ignore[method-assign]
+
+
+def _unconditional(statement: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in statement.items() if key != "Condition"}
+
+
+def _applies(conditions: dict[str, dict[str, Any]]) -> bool:
+    """Whether every condition of a Deny holds, as far as the request says; one that it does not speak of does not."""
+    from flask import has_request_context, request
+
+    if not has_request_context():
+        return not conditions
+    said = {
+        ("Null", "s3:if-none-match"): request.headers.get("If-None-Match") is None,
+        ("Null", "s3:if-match"): request.headers.get("If-Match") is None,
+        ("Bool", "s3:ObjectCreationOperation"): not {"uploads", "partNumber"} & request.args.keys(),
+    }
+    return all(
+        str(said.get((operator, key))).lower() in ([value] if isinstance(value, str) else value)
+        for operator, keys in conditions.items()
+        for key, value in keys.items()
+    )
 
 
 def _budgets_are_complete() -> None:

@@ -34,7 +34,7 @@ _QUOTED = f"{_FIELD[:-1]}[^A-Za-z0-9 \"']?"
 #: Credentials by their form, with what stands there instead.
 CREDENTIALS = (
     ("(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?!.))", "…"),
-    # scheme://user:password@host
+    # Who signs in, in a URL.
     ("(://)[^ /?#\"'<>]*@", r"\1(…)@"),
     ("(?i)((?:proxy-)?authorization[^A-Za-z0-9 =:]{0,2} *[=:] *[^A-Za-z0-9 ]?(?:[a-z]+ +)?+)[^ \"',;]{4,}+", r"\1…"),
     (

@@ -34,7 +34,7 @@ run "by_default" {
   }
 
   assert {
-    condition     = toset(keys(aws_iam_role.this)) == toset(["emr_batch", "emr_gate", "emr_stream", "airflow", "flow_logs"])
+    condition     = toset(keys(aws_iam_role.this)) == setunion([for role in keys(local.emr_roles) : "emr_${role}"], ["airflow", "events", "flow_logs"])
     error_message = "A service that is off must have no role."
   }
 
@@ -59,7 +59,7 @@ run "by_default" {
   assert {
     condition = toset([for s in aws_secretsmanager_secret.this : s.name]) == toset([
       "lakehouse/hubspot/credentials", "lakehouse/kafka/credentials", "lakehouse/salesforce/credentials",
-      "lakehouse/snowflake/credentials", "lakehouse/vendor/credentials", "snowflake/dq-platform-credentials",
+      "lakehouse/snowflake/credentials", "snowflake/dq-platform-credentials",
     ])
     error_message = "config/*.yaml and the DQ platform name these secrets."
   }
@@ -112,13 +112,18 @@ run "by_default" {
     error_message = "PassRole without the service it is for."
   }
 
-  # A condition that EventBridge does not send loses its notices, and nothing says so.
+  # EventBridge sends no source with what it publishes as itself, so that a condition on it would lose the notice.
   assert {
-    condition = [
+    condition = alltrue([
       for s in concat(data.aws_iam_policy_document.key.statement, data.aws_iam_policy_document.alerts.statement) :
-      [for c in s.condition : c.variable] if anytrue([for p in s.principals : contains(p.identifiers, "events.amazonaws.com")])
-    ] == [["kms:EncryptionContext:aws:sns:topicArn"], []]
-    error_message = "EventBridge publishes to the encrypted topic without a source condition."
+      !anytrue([for p in s.principals : contains(p.identifiers, "events.amazonaws.com")])
+    ])
+    error_message = "EventBridge publishes by a role, not by the topic's and the key's policies."
+  }
+
+  assert {
+    condition     = length(module.account_baseline) == 0
+    error_message = "dev has the account's baseline only where somebody asks for it."
   }
 
   assert {
@@ -205,7 +210,7 @@ run "services_when_enabled" {
   }
 
   assert {
-    condition     = length(aws_iam_role.this) == 10
+    condition     = length(aws_iam_role.this) == 15
     error_message = "One role a workload."
   }
 }
@@ -244,6 +249,33 @@ run "takes_the_largest_worker" {
   assert {
     condition     = alltrue([for c in aws_emrserverless_application.this.initial_capacity : one(one(c.initial_capacity_config).worker_configuration).memory == "120 GB"])
     error_message = "120 GB with 16 vCPU is a size of EMR Serverless."
+  }
+}
+
+run "prod_has_the_baseline_of_an_account" {
+  command = plan
+
+  variables {
+    environment = "prod"
+  }
+
+  assert {
+    condition     = length(module.account_baseline) == 1
+    error_message = "CloudTrail, GuardDuty and Access Analyzer are on in prod."
+  }
+}
+
+run "unless_the_organisation_has_it" {
+  command = plan
+
+  variables {
+    environment      = "prod"
+    account_baseline = false
+  }
+
+  assert {
+    condition     = length(module.account_baseline) == 0
+    error_message = "An account of an organisation that has all this needs no second trail."
   }
 }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from common import roles
 from tests.quality.support import make_settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def _environment(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EMR_LOG_URI", "")
     monkeypatch.setenv("EMR_PYTHON_ARCHIVE", "")
-    monkeypatch.setenv("EMR_GATE_ROLE_ARN", "")
+    for name in roles.SETTINGS:
+        monkeypatch.setenv(name, "")
     monkeypatch.setenv("EMR_POLL_SECONDS", "0.2")
     monkeypatch.setenv("LAKEHOUSE_RETRY_SECONDS", "0.5")
     handler = signal.getsignal(signal.SIGTERM)  # Airflow installs its own for the task

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from common import roles
 from lakehouse.submit import SCRIPTS
 from local.runbook_check import command_problems
 from scripts import emr_submit
@@ -22,7 +23,7 @@ NAMES = {
     "LAKEHOUSE_CONFIG": "s3://code/config/prod.yaml",
     "EMR_APPLICATION_ID": "00app",
     "EMR_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/jobs",
-    "EMR_GATE_ROLE_ARN": "",
+    **dict.fromkeys(roles.SETTINGS, ""),
     "EMR_LOG_URI": "s3://lake/logs/emr/",
     "EMR_PYTHON_ARCHIVE": "s3://code/env/environment.tar.gz",
 }
@@ -59,7 +60,7 @@ def test_a_script_that_needs_no_spark_is_not_submitted(tmp_path: Path, script: s
 def test_everything_that_is_not_set_is_said_at_once(tmp_path: Path) -> None:
     done = shell(tmp_path, "bronze_to_silver", LAKE_BUCKET="lake")
     assert done.returncode == 2
-    for name in set(emr_submit.NEEDED) - {"LAKE_BUCKET"}:
+    for name in {*emr_submit.NEEDED, "EMR_TRANSFORM_ROLE_ARN"} - {"LAKE_BUCKET"}:
         assert f"{name} is not set: " in done.stderr
     assert "make local-up" in done.stderr
 
@@ -160,6 +161,17 @@ def test_what_is_sent_is_what_the_job_takes(job: str, monkeypatch: pytest.Monkey
     program = submit["entryPoint"].removeprefix("s3://code/")
     assert command_problems([program, *submit["entryPointArguments"]]) == []
     assert ("--run-id" in submit["entryPointArguments"]) == SCRIPTS.get(job, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "role"), [(["bronze_to_silver"], "transform"), (["recover", "erase", "--status"], "erase")]
+)
+def test_it_runs_as_the_role_of_the_job(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], role: str
+) -> None:
+    monkeypatch.setitem(NAMES, "EMR_EXECUTION_ROLE_ARN", "")
+    monkeypatch.setitem(NAMES, roles.setting(role), f"arn:aws:iam::123456789012:role/{role}")
+    assert submitted(monkeypatch, arguments)[1]["executionRoleArn"].endswith(f"/{role}")
 
 
 def test_a_backfill_has_the_time_that_its_dag_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

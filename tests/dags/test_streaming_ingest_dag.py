@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.exceptions import AirflowException, AirflowFailException
 
+from common import roles
 from common import stream as module
 from common.stream import MARK, NAME, PROGRESS, Stream, supervise
 from common.stream_decisions import Asked
@@ -54,7 +55,7 @@ def _environment(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in (
         "EMR_LOG_URI",
         "EMR_PYTHON_ARCHIVE",
-        "EMR_STREAM_ROLE_ARN",
+        *roles.SETTINGS,
         "STREAM_MAX_AGE_MINUTES",
         "STREAM_MAX_LAG",
     ):

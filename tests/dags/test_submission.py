@@ -9,7 +9,8 @@ import pytest
 import yaml
 from airflow.exceptions import AirflowFailException
 
-from common import settings, spark
+from common import roles, settings, spark
+from lakehouse.submit import SCRIPTS
 from tests.support import REPO
 
 
@@ -188,15 +189,66 @@ def test_what_the_deployment_says_comes_between_environment_and_variable(
     assert settings.require("LAKE_BUCKET") == "from-environment"
 
 
-def test_gates_run_as_their_own_role_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMR_EXECUTION_ROLE_ARN", "batch")
-    monkeypatch.setenv("EMR_GATE_ROLE_ARN", "gate")
-    roles = {
-        job: settings.execution_role(job) for job in ("dq_check_bronze", "dq_check_silver", "silver_to_gold")
-    }
-    assert roles == {"dq_check_bronze": "gate", "dq_check_silver": "gate", "silver_to_gold": "batch"}
+def test_every_job_and_script_has_one_role() -> None:
+    declared = [job for jobs in roles.JOBS.values() for job in jobs]
+    assert sorted(declared) == sorted({path.stem for path in (REPO / "jobs").glob("*.py")} | SCRIPTS.keys())
+    assert (
+        set(roles.OTHERWISE.values()) | {role for role, jobs in roles.JOBS.items() if jobs}
+        == roles.JOBS.keys()
+    )
+
+
+def test_a_job_run_has_the_role_of_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for role in roles.JOBS:
+        monkeypatch.setenv(roles.setting(role), role)
+    for role, jobs in roles.JOBS.items():
+        assert {settings.execution_role(job) for job in jobs} <= {role}
+    monkeypatch.setenv("EMR_EXECUTION_ROLE_ARN", "one for all")
+    assert settings.execution_role("a job of somebody") == "one for all"
     monkeypatch.setenv("EMR_GATE_ROLE_ARN", "")
-    assert settings.execution_role("dq_check_bronze") == "batch"
+    assert settings.execution_role("dq_check_bronze") == "one for all"
+
+
+def test_where_no_role_is_told_no_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*roles.SETTINGS, "EMR_EXECUTION_ROLE_ARN"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(AirflowFailException, match="Setting EMR_GATE_ROLE_ARN is missing"):
+        settings.execution_role("dq_check_silver")
+    with pytest.raises(AirflowFailException, match="Setting EMR_EXECUTION_ROLE_ARN is missing"):
+        settings.execution_role("a job of somebody")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "role"),
+    [
+        (["status"], "recover"),
+        (["erase", "--subject", "hubspot:1"], "erase"),
+        (["--config", "erase", "--run-id", "r", "status"], "recover"),
+        (["--run-id", "r", "erase", "--status"], "erase"),
+        (["--run-id=r", "erase"], "erase"),
+        (["discard", "--table", "bronze.fx_rates", "--why", "erase"], "recover"),
+        (["from-params", '{"action": "erase", "apply": true}'], "erase"),
+        (["from-params", '{"action": "discard", "why": "erase"}'], "recover"),
+        (["from-params", "no JSON"], "recover"),
+        (["from-params"], "recover"),
+        ([], "recover"),
+    ],
+)
+def test_only_an_erasure_runs_as_who_may_replace_a_verdict(arguments: list[str], role: str) -> None:
+    assert roles.of("recover", arguments) == role
+    assert roles.of("dq_check_bronze", arguments) == "gate"
+
+
+def test_the_stream_has_a_role_of_its_own() -> None:
+    assert roles.of("kafka_orders_to_bronze", ["--config", "c", "--stream"]) == "stream"
+    assert roles.of("kafka_orders_to_bronze", ["--config", "c"]) == "ingest"
+
+
+def test_no_copy_of_the_logs_is_kept_beside_ours() -> None:
+    assert spark.monitoring_configuration("s3://logs/emr/") == {
+        "s3MonitoringConfiguration": {"logUri": "s3://logs/emr/"},
+        "managedPersistenceMonitoringConfiguration": {"enabled": False},
+    }
 
 
 def test_a_release_in_the_code_bucket_is_named_like_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

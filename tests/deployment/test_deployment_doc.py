@@ -99,12 +99,17 @@ def test_airflow_takes_what_step_7_sends() -> None:
 
 ROLES = REPO / "docs" / "github-roles"
 BOUNDARY = "arn:aws:iam::123456789012:policy/lakehouse-boundary"
-WORKLOAD = "arn:aws:iam::123456789012:role/lakehouse-dev-emr-batch"
+OTHERS = "arn:aws:iam::123456789012:role/OrganizationAccountAccessRole"
+WORKLOAD = "arn:aws:iam::123456789012:role/lakehouse-dev-emr-ingest"
 
 
 def documents() -> dict[str, str]:
-    """What the block of step 9 hands to IAM, by the option's command and the role's or policy's name."""
+    """What the block of step 9 hands to IAM, in both accounts, by the command and the role's or policy's name."""
     (block,) = [block for block in BLOCKS if "create-open-id-connect-provider" in block]
+    return handed(block.replace("ENV=dev", "ENV=prod")) | handed(block)
+
+
+def handed(block: str) -> dict[str, str]:
     noting = """aws() {
       case "$*" in *get-caller-identity*) echo 123456789012; return;; esac
       local name= document= command=$2
@@ -128,14 +133,27 @@ def may(name: str, action: str, resource: str, **context: str) -> bool:
     return iam_policies.may(found, "role", action, resource, keys)
 
 
-def test_a_role_is_taken_by_one_environment_of_one_repository() -> None:
-    found = {name: json.loads(text) for name, text in documents().items() if name.startswith("create-role")}
-    assert {name: one["Statement"][0]["Condition"]["StringEquals"] for name, one in found.items()} == {
-        f"create-role/github-lakehouse-{environment}": {
-            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
-            "token.actions.githubusercontent.com:sub": f"repo:owner/repository:environment:{environment}",
+def test_a_role_is_taken_by_one_environment_of_one_repository_and_by_one_workflow() -> None:
+    found = {
+        name.rpartition("/")[2]: json.loads(text)["Statement"][0]["Condition"]
+        for name, text in documents().items()
+        if name.startswith("create-role")
+    }
+    claim = "token.actions.githubusercontent.com:"
+    workflow = "owner/repository/.github/workflows/"
+    main = {"ref": "refs/heads/main", "job_workflow_ref": f"{workflow}deploy.yml@refs/heads/main"}
+    for environment, more in (("dev", main), ("dev-plan", {}), ("prod", main), ("prod-plan", main)):
+        assert found[f"github-lakehouse-{environment}"]["StringEquals"] == {
+            f"{claim}{name}": value
+            for name, value in {
+                "aud": "sts.amazonaws.com",
+                "sub": f"repo:owner/repository:environment:{environment}",
+                **more,
+            }.items()
         }
-        for environment in ("dev", "dev-plan")
+    # A pull request has no branch of ours: it may plan dev, by the one workflow that does.
+    assert found["github-lakehouse-dev-plan"]["StringLike"] == {
+        f"{claim}job_workflow_ref": f"{workflow}plan.yml@*"
     }
     assert not re.search("ACCOUNT|REPOSITORY|ENVIRONMENT", "".join(documents().values()))
 
@@ -167,6 +185,7 @@ def test_below_the_boundary_nobody_changes_permissions() -> None:
     name = "create-policy/lakehouse-boundary"
     assert may(name, "s3:GetObject", "arn:aws:s3:::lakehouse-dev-lake-123456789012/gold/x")
     assert may(name, "iam:PassRole", WORKLOAD), "Airflow hands the jobs their role"
+    assert not may(name, "iam:PassRole", OTHERS)
     for action in (
         "iam:PutRolePolicy",
         "iam:CreateUser",
@@ -176,20 +195,55 @@ def test_below_the_boundary_nobody_changes_permissions() -> None:
         assert not may(name, action, WORKLOAD), action
 
 
-def test_who_plans_denies_itself_data_and_reads_the_state() -> None:
-    name = "put-role-policy/github-lakehouse-dev-plan/no-data"
-    denied = iam_policies.parse("role", "policy", documents()[name])
-    assert not [one for one in denied if one.allow]
-    for bucket in ("lake", "logs", "reports", "dq-reports"):
-        place = f"arn:aws:s3:::lakehouse-dev-{bucket}-123456789012/x"
-        assert any(one.applies("s3:GetObject", place, {}) for one in denied), bucket
-    state = "arn:aws:s3:::lakehouse-dev-tfstate-123456789012/lakehouse/terraform.tfstate"
-    assert not any(one.applies("s3:GetObject", state, {}) for one in denied)
-    assert any(one.applies("secretsmanager:GetSecretValue", "x", {}) for one in denied)
+def test_a_deployment_takes_and_hands_on_no_role_of_others() -> None:
+    """Beside PowerUserAccess, which allows to assume whatever trusts the account."""
+    name = "put-role-policy/github-lakehouse-dev/workload-roles"
+    power = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    own = iam_policies.parse("role", "policy", documents()[name])
+    found = own + iam_policies.parse("role", "power", json.dumps({"Statement": [power]}))
+    assert not iam_policies.may(found, "role", "sts:AssumeRole", OTHERS)
+    assert not iam_policies.may(found, "role", "iam:PassRole", OTHERS)
+    assert not iam_policies.may(found, "role", "iam:PassRole", WORKLOAD.replace("-dev-", "-prod-"))
+    assert iam_policies.may(found, "role", "sts:AssumeRole", WORKLOAD)
+
+
+def test_who_plans_has_a_list_of_what_it_may_read_and_no_more() -> None:
+    name = "put-role-policy/github-lakehouse-dev-plan/settings"
+    found = iam_policies.parse("role", "policy", documents()[name])
+    assert not any("*" in action for one in found for action in one.actions)
+    reads = re.compile(r"[a-z0-9-]+:(Get|List|Describe|View)[A-Za-z]*|s3:GetObject")
+    assert [
+        action for one in found if one.allow for action in one.actions if not reads.fullmatch(action)
+    ] == []
+    state = "arn:aws:s3:::lakehouse-dev-tfstate-123456789012"
+    assert may(name, "s3:GetObject", f"{state}/lakehouse/terraform.tfstate")
+    assert may(name, "iam:GetRolePolicy", WORKLOAD)
+    assert may(name, "secretsmanager:DescribeSecret", "x", aws_ResourceAccount="123456789012")
+    for bucket in ("lake", "code", "logs", "reports", "dq-reports", "trail"):
+        assert not may(name, "s3:GetObject", f"arn:aws:s3:::lakehouse-dev-{bucket}-123456789012/x"), bucket
+    for action in (
+        *(
+            "secretsmanager:GetSecretValue",
+            "s3:PutObject",
+            "sts:AssumeRole",
+            "kms:Decrypt",
+            "logs:GetLogEvents",
+        ),
+        *(
+            "athena:GetQueryResults",
+            "dynamodb:GetItem",
+            "lambda:InvokeFunction",
+            "iam:PassRole",
+            "ec2:RunInstances",
+        ),
+    ):
+        assert not may(name, action, "x", aws_ResourceAccount="123456789012"), action
+    attached = [block for block in BLOCKS if "attach-role-policy" in block and "ReadOnlyAccess" in block]
+    assert attached == []
 
 
 def test_every_secret_is_named() -> None:
     names = re.findall(r'name = "([^"]+credentials)"', (REPO / "terraform" / "secrets.tf").read_text())
-    assert len(names) >= 6
+    assert len(names) == 5
     for name in names:
         assert f"`{name.replace('${var.project}', 'lakehouse')}`" in TEXT

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from common import run_ids
+from common import roles, run_ids
 from scripts import release
 from scripts.release import Bucket, Release, ReleaseError
 from tests.support import REPO
@@ -23,8 +24,9 @@ from tests.support import REPO
 VALUES = {
     "LAKE_BUCKET": "lake",
     "EMR_APPLICATION_ID": "00app",
-    "EMR_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/lakehouse-dev-emr-batch",
-    "EMR_GATE_ROLE_ARN": "arn:aws:iam::123456789012:role/lakehouse-dev-emr-gate",
+    **{
+        roles.setting(role): f"arn:aws:iam::123456789012:role/lakehouse-dev-emr-{role}" for role in roles.JOBS
+    },
     "ENVIRONMENT": "dev",
     "AWS_REGION": "eu-central-1",
 }
@@ -44,7 +46,7 @@ def values(bucket: Bucket) -> dict[str, str]:
 def made(out: Path, **files: str) -> Release:
     """A small release with these DAGs, built into ``out``."""
     found = {f"dags/{name}.py": text.encode() for name, text in files.items()}
-    found |= {"requirements.txt": b"x==1\n", "jobs/a.py": repr(files).encode()}
+    found |= {"scripts/recover.py": b"x", "jobs/a.py": repr(files).encode()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release, "artefacts", lambda allow_dirty: found)
         one = release.build("X86_64", with_python=False, out=out)
@@ -80,7 +82,6 @@ def test_a_release_holds_what_a_submission_names(jars: None, tmp_path: Path) -> 
     assert {
         "lib/lakehouse.zip",
         "config/prod.yaml",
-        "requirements.txt",
         "dags/emr_configs/jars.xml",
     } <= one.files.keys()
     assert "dags/common/pools.json" in one.files
@@ -90,8 +91,6 @@ def test_a_release_holds_what_a_submission_names(jars: None, tmp_path: Path) -> 
     assert not [name for name in [*names, *one.files] if "__pycache__" in name or name.endswith(".pyc")]
     # A jar of our own is in no list of checksums: the manifest is where its content is recorded.
     assert one.files["jars/spark/lakehouse-jvm.jar"] == hashlib.sha256(b"jar").hexdigest()
-    # MWAA reads its constraint from the first line.
-    assert (one.folder / "requirements.txt").read_text().startswith("--constraint ")
 
 
 def test_a_jar_that_is_another_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,14 +209,14 @@ def test_an_upload_that_broke_off_is_no_release(
 ) -> None:
     one = made(tmp_path, daily="1")
     with monkeypatch.context() as patch:
-        real = bucket.put
+        real = bucket.create
 
-        def put(key: str, data: bytes) -> None:
-            if key.endswith("requirements.txt"):
+        def create(key: str, body: bytes | Path) -> None:
+            if key.endswith("recover.py"):
                 raise ConnectionError
-            real(key, data)
+            real(key, body)
 
-        patch.setattr(bucket, "put", put)
+        patch.setattr(bucket, "create", create)
         with pytest.raises(ConnectionError):
             release.upload(bucket, one, tmp_path)
     with pytest.raises(ReleaseError, match="no whole release"):
@@ -291,7 +290,7 @@ def test_a_dry_run_writes_nothing(
     monkeypatch.setenv("DRY_RUN", "1")
     assert f"release {one.id} would be in s3://" in release.upload(bucket, one, tmp_path)
     assert bucket.keys("") == []
-    assert f"would put s3://{bucket.name}/releases/{one.id}/dags/daily.py" in capsys.readouterr().out
+    assert f"would create s3://{bucket.name}/releases/{one.id}/dags/daily.py" in capsys.readouterr().out
     monkeypatch.delenv("DRY_RUN")
     release.upload(bucket, one, tmp_path)
     release.activate(bucket, one.id, values)
@@ -313,6 +312,103 @@ def test_a_dry_build_writes_nothing_and_knows_the_name(
     assert dry.id == made(tmp_path / "real", daily="1").id
     assert not (tmp_path / "dry" / "releases").exists()
     assert not (tmp_path / "dry" / "current").exists()
+
+
+def test_what_is_there_and_is_another_is_never_replaced(bucket: Bucket, tmp_path: Path) -> None:
+    one = made(tmp_path, daily="1")
+    for key in (f"releases/{one.id}/jobs/a.py", f"{one.python_key}.sha256"):
+        bucket.put(key, b"somebody else's")
+        with pytest.raises(ReleaseError, match="is there and is another than the one built here"):
+            release.upload(bucket, one, tmp_path)
+        assert bucket.get(key) == b"somebody else's"
+        assert bucket.get(f"releases/{one.id}/manifest.json") is None
+        bucket.delete(key)
+    release.upload(bucket, one, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries", "created"),
+    [((409, 409), 3, True), ((409,) * 5, 5, None), ((412,), 1, False), ((503,), 1, None)],
+)
+def test_a_creation_that_s3_could_not_decide_is_asked_again(
+    answers: tuple[int, ...],
+    tries: int,
+    created: bool | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from botocore.exceptions import ClientError
+
+    asked: list[dict[str, Any]] = []
+    left = list(answers)
+
+    class S3:
+        def put_object(self, **request: Any) -> None:
+            # A file has to be read from its beginning each time.
+            asked.append(request | {"Body": request["Body"].read()})
+            if left:
+                answer: Any = {"Error": {}, "ResponseMetadata": {"HTTPStatusCode": left.pop(0)}}
+                raise ClientError(answer, "PutObject")
+
+    monkeypatch.setattr(release.time, "sleep", lambda _: None)
+    bucket = Bucket.__new__(Bucket)
+    bucket.name, bucket.s3 = "code", S3()
+    (tmp_path / "file").write_bytes(b"packages")
+    if created is None:
+        with pytest.raises(ClientError):
+            bucket._created("key", tmp_path / "file")
+    else:
+        assert bucket._created("key", tmp_path / "file") is created
+    assert [one["Body"] for one in asked] == [b"packages"] * tries
+    assert {one["IfNoneMatch"] for one in asked} == {"*"}
+
+
+@pytest.mark.parametrize("what", ["jobs/a.py", "dags/daily.py", "manifest.json", "python", "sha256"])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_nothing_of_a_release_that_is_not_what_was_uploaded_is_activated(
+    bucket: Bucket, values: dict[str, str], tmp_path: Path, what: str, how: str
+) -> None:
+    one = made(tmp_path, daily="1")
+    release.upload(bucket, one, tmp_path)
+    base = f"releases/{one.id}"
+    key = {"python": one.python_key, "sha256": f"{one.python_key}.sha256"}.get(what, f"{base}/{what}")
+    if how == "gone":
+        bucket.delete(key)
+    else:
+        bucket.put(key, b'{"files": {}, "python": "x"}')
+    with pytest.raises(ReleaseError) as refused:
+        release.activate(bucket, one.id, values)
+    assert (base in str(refused.value)) or (one.python_key in str(refused.value))
+    assert bucket.keys("dags/") == []
+    assert bucket.get("active.json") is None
+
+
+def test_an_older_commit_does_not_replace_a_newer_one_unnoticed(
+    bucket: Bucket, values: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(at: str, **files: str) -> Release:
+        said = {"commit": f"{at[-2:]}" * 20, "committed_at": f"2026-11-{at}T06:00:00+00:00"}
+        monkeypatch.setattr(release, "commit", lambda: json.dumps(said).encode())
+        one = made(tmp_path, **files)
+        release.upload(bucket, one, tmp_path)
+        return one
+
+    old, new = of("19", daily="old"), of("20", daily="new")
+    release.activate(bucket, new.id, values)
+    assert json.loads(bucket.get("active.json") or b"")["commit"] == "20" * 20
+    with pytest.raises(
+        ReleaseError, match=r"of the commit 202020202020 of 2026-11-20.*older one, of 2026-11-19.*--older"
+    ):
+        release.check_newer(bucket, old.id, tmp_path)
+    assert "may follow" in release.check_newer(bucket, new.id, tmp_path)
+    # A revert is a newer commit with older files.
+    again = of("21", daily="old")
+    assert again.id == old.id
+    assert "may follow" in release.check_newer(bucket, again.id, tmp_path)
+    # Who names a release means it, and what came before is known to the next.
+    release.activate(bucket, old.id, values)
+    assert json.loads(bucket.get("active.json") or b"")["committed_at"].startswith("2026-11-19")
+    assert "may follow" in release.check_newer(bucket, new.id, tmp_path)
 
 
 class Emr:
@@ -414,6 +510,19 @@ def test_the_lines_for_a_shell_keep_every_value_and_say_the_region(
     assert done.stdout.splitlines() == ["eu-central-1", "eu-central-1", strange]
 
 
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "PATH", "X=1; touch /tmp/x; Y", "PROMPT_COMMAND", "AWS_PROFILE"]
+)
+def test_a_name_that_is_no_setting_is_never_evaluated(
+    account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    bucket.put("dags/deployment.json", json.dumps({"LAKE_BUCKET": "lake", name: "evil"}).encode())
+    assert shipping(bucket, tmp_path, "env") == 1
+    said = capsys.readouterr()
+    assert "export" not in said.out
+    assert f"dags/deployment.json holds {name!r}, no setting of" in said.err
+
+
 def test_what_aws_refuses_is_said_in_words(
     account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -428,8 +537,37 @@ def test_terraform_that_has_not_run_is_said(tmp_path: Path) -> None:
     file.write_text(
         json.dumps({"deployment": {"value": {"LAKE_BUCKET": "lake"}}, "environment": {"value": "dev"}})
     )
-    with pytest.raises(ReleaseError, match="says nothing of CODE_BUCKET, EMR_APPLICATION_ID"):
+    with pytest.raises(
+        ReleaseError, match="says nothing of CODE_BUCKET, EMR_APPLICATION_ID, EMR_INGEST_ROLE_ARN"
+    ):
         release.deployment_values(file)
+    with pytest.raises(ReleaseError, match="says nothing of CODE_BUCKET: "):
+        release.deployment_values(file, release.TO_LOOK)
+
+
+def test_before_anything_is_deployed_nothing_newer_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "deployment.json"
+    file.write_text("{}")
+    assert release.main(["--deployment", str(file), "check"]) == 0
+    assert "nothing is deployed yet" in capsys.readouterr().out
+    assert release.main(["--deployment", str(file), "list"]) == 1
+
+
+def test_who_ships_needs_boto3_and_nothing_else_of_the_clone() -> None:
+    """As .github/workflows/deploy.yml installs it (requirements/deploy.txt)."""
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['airflow', 'pyspark', 'yaml', 'pydantic', 'lakehouse']))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; import scripts.release"], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    locked = re.findall(
+        r"^([a-z0-9.-]+==\S+)", (REPO / "requirements" / "deploy.txt").read_text(), re.MULTILINE
+    )
+    everything = (REPO / "requirements" / "dev.txt").read_text()
+    assert {one.split("==")[0] for one in locked} >= {"boto3", "botocore", "s3transfer"}
+    assert [one for one in locked if f"{one} " not in everything] == []
 
 
 # -- the Python packages ----------------------------------------------------------------------------------------

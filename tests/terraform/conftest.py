@@ -23,6 +23,8 @@ def planned(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
     )
     (work.work / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
     work.init()
-    work.variables(terraform.VARIABLES | terraform.SERVICES | {"lake_formation_tags": True})
+    work.variables(
+        terraform.VARIABLES | terraform.SERVICES | {"lake_formation_tags": True, "account_baseline": True}
+    )
     work.run("plan", "-out=plan")
     return terraform.resources(work.show("plan"))

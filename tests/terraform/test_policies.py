@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common import spark
+from common import roles, spark
 from local import iam_policies
 from local.iam_policies import Statement, Unknown, is_open, like, may, parse
 from scripts import release
@@ -25,29 +25,42 @@ GLUE = f"arn:aws:glue:eu-central-1:{ACCOUNT}:"
 WORKGROUP = f"arn:aws:athena:eu-central-1:{ACCOUNT}:workgroup/"
 TABLE = f"arn:aws:dynamodb:eu-central-1:{ACCOUNT}:table/"
 GET, PUT, DELETE, LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
+VERDICT = f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json"
+CREATED = {"s3:if-none-match": "*"}
+EMR = tuple(f"emr_{role}" for role in roles.JOBS)
 COMMIT = "_delta_log/00000000000000000001.json"
 
 ALLOWED = [
-    ("emr_batch", GET, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
-    ("emr_batch", PUT, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.parquet", {}),
-    ("emr_batch", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
-    ("emr_batch", DELETE, f"{LAKE}/silver/orders/part-0.parquet", {}),
-    ("emr_batch", GET, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),
-    ("emr_batch", PUT, f"{LOGS}/emr/applications/a/jobs/j/SPARK_DRIVER/stderr.gz", {}),
-    ("emr_batch", LIST, LAKE, {"s3:prefix": "bronze/"}),
-    ("emr_batch", "s3:ListBucketVersions", LAKE, {"s3:prefix": "silver/orders/_delta_log/0"}),
-    ("emr_batch", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
-    ("emr_batch", "glue:UpdateTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
-    ("emr_batch", "lakeformation:AddLFTagsToResource", "*", {}),
-    ("emr_batch", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "Lakehouse"}),
-    ("emr_batch", PUT, f"{LAKE}/reports/status/latest.html", {}),
-    ("emr_batch", "athena:ListQueryExecutions", f"{WORKGROUP}lakehouse", {}),
+    ("emr_ingest", GET, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
+    ("emr_ingest", PUT, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.parquet", {}),
+    ("emr_transform", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    ("emr_maintain", DELETE, f"{LAKE}/silver/orders/part-0.parquet", {}),
+    ("emr_recover", GET, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),
+    ("emr_erase", PUT, f"{LOGS}/emr/applications/a/jobs/j/SPARK_DRIVER/stderr.gz", {}),
+    ("emr_ingest", LIST, LAKE, {"s3:prefix": "bronze/"}),
+    ("emr_transform", "s3:ListBucketVersions", LAKE, {"s3:prefix": "silver/orders/_delta_log/0"}),
+    ("emr_ingest", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_transform", "glue:UpdateTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
+    ("emr_transform", "lakeformation:AddLFTagsToResource", "*", {}),
+    ("emr_ingest", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "Lakehouse"}),
+    ("emr_transform", PUT, f"{LAKE}/reports/status/latest.html", {}),
+    ("emr_transform", "athena:ListQueryExecutions", f"{WORKGROUP}lakehouse", {}),
     ("emr_gate", GET, f"{LAKE}/silver/orders/{COMMIT}", {}),
     ("emr_gate", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {"s3:if-none-match": "*"}),
     # Erasing a person replaces the verdicts that quote them.
-    ("emr_batch", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {}),
+    ("emr_erase", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {}),
     ("emr_gate", PUT, f"{LAKE}/ops/dq_verdicts/{COMMIT}", {}),
     ("emr_gate", PUT, f"{LAKE}/runs/r/dq_check_silver/outcome.json", {}),
+    # Who repairs or rewrites certifies what it did, and creates a verdict like a gate.
+    *((role, PUT, VERDICT, {"s3:if-none-match": "*"}) for role in ("emr_gate", "emr_maintain", "emr_recover")),
+    *((role, GET, VERDICT, {}) for role in ("emr_ingest", "emr_transform", "emr_maintain", "emr_recover", "emr_erase")),
+    ("emr_maintain", PUT, f"{LAKE}/bronze/hubspot_contacts/{COMMIT}", {}),
+    ("emr_recover", PUT, f"{LAKE}/gold/dim_fx/{COMMIT}", {}),
+    ("emr_recover", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/snowflake/credentials-a1B2c3", {}),
+    ("emr_erase", PUT, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.jsonl.gz", {}),
+    ("emr_erase", PUT, f"{LAKE}/ops/_lineage/r/1.json", {}),
+    ("emr_erase", "s3:GetLifecycleConfiguration", LAKE, {}),
+    ("events", "sns:Publish", f"arn:aws:sns:eu-central-1:{ACCOUNT}:lakehouse-dev-alerts", {}),
     ("emr_stream", PUT, f"{LAKE}/bronze/kafka_orders/{COMMIT}", {}),
     ("emr_stream", PUT, f"{LAKE}/checkpoints/kafka_orders/orders_events/offsets/1", {}),
     ("emr_stream", PUT, f"{LAKE}/ops/_streams/kafka_orders/progress.json", {}),
@@ -71,37 +84,52 @@ ALLOWED = [
 ]  # fmt: skip
 
 DENIED = [
+    # Who brings or makes data writes no verdict, whatever it says with it; who creates one replaces none.
+    *((role, PUT, VERDICT, CREATED) for role in ("emr_ingest", "emr_transform", "emr_stream", "airflow")),
+    *((role, PUT, VERDICT, {}) for role in ("emr_ingest", "emr_transform", "emr_stream", "airflow")),
+    *((role, PUT, VERDICT, {}) for role in ("emr_gate", "emr_maintain", "emr_recover")),
+    *((role, DELETE, VERDICT, {}) for role in EMR),
+    *((role, "s3:DeleteObjectVersion", VERDICT, {}) for role in EMR),
+    ("emr_ingest", PUT, f"{LAKE}/silver/orders/{COMMIT}", {}),
+    ("emr_ingest", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    ("emr_ingest", PUT, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
+    ("emr_ingest", "glue:UpdateTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
+    ("emr_transform", PUT, f"{LAKE}/bronze/fx_rates/{COMMIT}", {}),
+    ("emr_transform", PUT, f"{LAKE}/landing/fx/fx_rates/r/manifest.json", {}),
+    ("emr_transform", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_maintain", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_maintain", GET, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.parquet", {}),
+    ("emr_erase", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_erase", PUT, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
+    ("emr_recover", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
     # Another prefix of the lake, another bucket, another account's bucket.
-    ("emr_batch", GET, f"{LAKE}/athena-results/1.csv", {}),
-    ("emr_batch", GET, f"{LAKE}/private/payroll.csv", {}),
-    ("emr_batch", GET, f"{LAKE}/goldmine/x", {}),
-    ("emr_batch", GET, f"{REPORTS}/reports/2026-11.pdf", {}),
-    ("emr_batch", GET, "arn:aws:s3:::somebody-elses/bronze/x", {}),
-    ("emr_batch", LIST, LAKE, {"s3:prefix": "athena-results/"}),
-    ("emr_batch", LIST, LAKE, {}),
-    ("emr_batch", "s3:ListBucketVersions", LAKE, {"s3:prefix": "athena-results/"}),
-    ("emr_batch", "s3:GetObjectVersion", f"{LAKE}/silver/orders/{COMMIT}", {}),
+    ("emr_ingest", GET, f"{LAKE}/athena-results/1.csv", {}),
+    ("emr_ingest", GET, f"{LAKE}/private/payroll.csv", {}),
+    ("emr_ingest", GET, f"{LAKE}/goldmine/x", {}),
+    ("emr_ingest", GET, f"{REPORTS}/reports/2026-11.pdf", {}),
+    ("emr_ingest", GET, "arn:aws:s3:::somebody-elses/bronze/x", {}),
+    ("emr_ingest", LIST, LAKE, {"s3:prefix": "athena-results/"}),
+    ("emr_ingest", LIST, LAKE, {}),
+    ("emr_ingest", "s3:ListBucketVersions", LAKE, {"s3:prefix": "athena-results/"}),
+    ("emr_ingest", "s3:GetObjectVersion", f"{LAKE}/silver/orders/{COMMIT}", {}),
     # The vendor's files and the code are read, not changed; verdicts are never taken back.
-    ("emr_batch", DELETE, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
-    ("emr_batch", PUT, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),
-    ("emr_batch", DELETE, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
-    ("emr_batch", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
-    ("emr_batch", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-and-more-a1B2c3", {}),
-    ("emr_batch", "secretsmanager:PutSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
-    ("emr_batch", "lakeformation:GrantPermissions", "*", {}),
-    ("emr_batch", "lakeformation:RemoveLFTagsFromResource", "*", {}),
-    ("emr_batch", "glue:DeleteTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
-    ("emr_batch", "glue:UpdateTable", f"{GLUE}table/finance/ledger", {}),
-    ("emr_batch", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/EC2"}),
-    ("emr_batch", "iam:PassRole", f"{ROLE}emr-batch", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
+    ("emr_recover", DELETE, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
+    ("emr_ingest", PUT, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),
+    ("emr_ingest", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
+    ("emr_ingest", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-and-more-a1B2c3", {}),
+    ("emr_ingest", "secretsmanager:PutSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
+    ("emr_transform", "lakeformation:GrantPermissions", "*", {}),
+    ("emr_transform", "lakeformation:RemoveLFTagsFromResource", "*", {}),
+    ("emr_transform", "glue:DeleteTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
+    ("emr_transform", "glue:UpdateTable", f"{GLUE}table/finance/ledger", {}),
+    ("emr_ingest", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/EC2"}),
+    ("emr_ingest", "iam:PassRole", f"{ROLE}emr-ingest", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
     # The gate creates verdicts and replaces none; it writes neither Gold nor what it judges.
-    ("emr_gate", PUT, f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json", {}),
     ("emr_gate", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
     ("emr_gate", DELETE, f"{LAKE}/gold/fact_orders/part-0.parquet", {}),
     ("emr_gate", PUT, f"{LAKE}/silver/orders/{COMMIT}", {}),
     ("emr_gate", PUT, f"{LAKE}/bronze/fx_rates/{COMMIT}", {}),
     ("emr_gate", PUT, f"{LAKE}/landing/fx/fx_rates/r/manifest.json", {}),
-    ("emr_gate", DELETE, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
     ("emr_gate", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
     # The stream has its own table alone.
     ("emr_stream", PUT, f"{LAKE}/bronze/snowflake_orders/{COMMIT}", {}),
@@ -111,8 +139,8 @@ DENIED = [
     # Airflow submits and looks on: it has neither data nor secrets, and gives roles to EMR Serverless only.
     ("airflow", GET, f"{LAKE}/silver/orders/part-0.parquet", {}),
     ("airflow", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
-    ("airflow", "iam:PassRole", f"{ROLE}emr-batch", {"iam:PassedToService": "lambda.amazonaws.com"}),
-    ("airflow", "iam:PassRole", f"{ROLE}emr-batch", {}),
+    ("airflow", "iam:PassRole", f"{ROLE}emr-ingest", {"iam:PassedToService": "lambda.amazonaws.com"}),
+    ("airflow", "iam:PassRole", f"{ROLE}emr-ingest", {}),
     ("airflow", "iam:PassRole", f"{ROLE}dq-runner", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
     ("airflow", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
     ("airflow", PUT, f"{CODE}/dags/daily_batch_pipeline_dag.py", {}),
@@ -159,11 +187,16 @@ def test_a_role_may_do_no_more(found: list[Statement], case: Case) -> None:
     assert not may(found, *case)
 
 
-@pytest.mark.parametrize("role", ["emr_batch", "emr_gate", "emr_stream"])
+@pytest.mark.parametrize("role", EMR)
 def test_a_job_run_may_read_all_that_its_submission_names(
     found: list[Statement], role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terraforms = {"ENVIRONMENT": "dev", "CODE_BUCKET": CODE.rpartition(":")[2], "LAKE_BUCKET": "lake"}
+    terraforms = {
+        "AWS_REGION": "eu-central-1",
+        "ENVIRONMENT": "dev",
+        "CODE_BUCKET": CODE.rpartition(":")[2],
+        "LAKE_BUCKET": "lake",
+    }
     shipped = release.settings_of("0123456789abcdef", "fedcba9876543210", terraforms)
     for setting, value in ({"EMR_APPLICATION_ID": "00app"} | shipped).items():
         monkeypatch.setenv(setting, value)
@@ -173,7 +206,7 @@ def test_a_job_run_may_read_all_that_its_submission_names(
     assert [uri for uri in named if not may(found, role, GET, uri.replace("s3://", "arn:aws:s3:::"))] == []
 
 
-@pytest.mark.parametrize("role", ["emr_batch", "emr_gate", "emr_stream"])
+@pytest.mark.parametrize("role", EMR)
 def test_every_job_run_may_use_the_log_store_of_the_fallback(found: list[Statement], role: str) -> None:
     for action in ("GetItem", "PutItem", "UpdateItem", "Query"):
         assert may(found, role, f"dynamodb:{action}", f"{TABLE}lakehouse_delta_log")
@@ -194,6 +227,49 @@ def test_who_only_shows_has_no_action_that_changes_the_data(found: list[Statemen
     assert changing == set()
 
 
+def test_airflow_gives_each_role_of_job_runs_to_emr_and_no_other(found: list[Statement]) -> None:
+    (passing,) = [one for one in found if one.of == "airflow" and "iam:PassRole" in one.actions]
+    assert sorted(passing.resources) == sorted(f"{ROLE}{role.replace('_', '-')}" for role in EMR)
+
+
+def test_only_who_judges_or_erases_is_let_near_verdicts(found: list[Statement]) -> None:
+    roles_of_all = {one.of for one in found if one.policy == "access"}
+    assert {role for role in roles_of_all if may(found, role, PUT, VERDICT, CREATED)} == {
+        "emr_gate", "emr_maintain", "emr_recover", "emr_erase",
+    }  # fmt: skip
+    assert {role for role in roles_of_all if may(found, role, PUT, VERDICT)} == {"emr_erase"}
+
+
+def test_nobody_reads_the_secret_of_a_source_that_has_none(planned: list[dict[str, Any]]) -> None:
+    names = {one["values"]["name"] for one in planned if one["type"] == "aws_secretsmanager_secret"}
+    sources = {"hubspot", "kafka", "salesforce", "snowflake"}
+    assert names == {f"lakehouse/{one}/credentials" for one in sources} | {
+        "snowflake/dq-platform-credentials"
+    }
+
+
+def test_a_release_is_created_and_never_changed(found: list[Statement]) -> None:
+    """By the bucket's own policy, which holds for everybody, the deployer and an administrator included."""
+    denied = [one for one in found if one.of == "bucket code" and not one.allow]
+    tls = {"aws:SecureTransport": "true"}
+
+    def refused(action: str, key: str, **context: str) -> bool:
+        said = tls | {name.replace("_", ":", 1).replace("_", "-"): value for name, value in context.items()}
+        return any(one.applies(action, f"{CODE}/{key}", said) for one in denied)
+
+    for key in ("releases/0123456789abcdef/lib/lakehouse.zip", "python/0123456789abcdef.tar.gz"):
+        # As S3 says it: an upload in parts is decided when it is completed.
+        whole = {"s3_ObjectCreationOperation": "true"}
+        assert refused(PUT, key, **whole)
+        assert not refused(PUT, key, **whole, s3_if_none_match="*")
+        assert not refused(PUT, key, s3_ObjectCreationOperation="false")
+        assert refused(DELETE, key)
+        assert refused("s3:DeleteObjectVersion", key)
+    for key in ("dags/daily_batch_pipeline_dag.py", "active.json"):
+        assert not refused(PUT, key, s3_ObjectCreationOperation="true")
+        assert not refused(DELETE, key)
+
+
 def test_every_wildcard_is_on_the_list_with_its_reason(found: list[Statement]) -> None:
     assert iam_policies.unlisted(found) == []
     assert all(one["why"] for one in iam_policies.exceptions())
@@ -205,7 +281,7 @@ def test_the_list_holds_nothing_that_is_not_needed(found: list[Statement]) -> No
 
 def test_a_role_is_taken_by_its_service_for_this_account_only(found: list[Statement]) -> None:
     trusts = {one.of: one for one in found if one.policy == "trust"}
-    assert len(trusts) == 10
+    assert len(trusts) == 15
     for role, trust in trusts.items():
         (kind,) = trust.principals
         assert kind == "Service"
@@ -217,9 +293,16 @@ def test_a_role_is_taken_by_its_service_for_this_account_only(found: list[Statem
 
 def test_buckets_refuse_what_is_not_tls(planned: list[dict[str, Any]], found: list[Statement]) -> None:
     buckets = {one.of for one in found if one.of.startswith("bucket ")}
-    assert buckets == {"bucket lake", "bucket code", "bucket logs", "bucket dq-reports", "bucket reports"}
+    assert buckets == {
+        "bucket lake",
+        "bucket code",
+        "bucket logs",
+        "bucket dq-reports",
+        "bucket reports",
+        "bucket account_baseline",
+    }
     for bucket in buckets:
-        (deny,) = [one for one in found if one.of == bucket and not one.allow]
+        (deny,) = [one for one in found if one.of == bucket and one.sid == "TlsOnly"]
         assert deny.applies(
             "s3:GetObject", f"{deny.resources[0].rstrip('/*')}/x", {"aws:SecureTransport": "false"}
         )
@@ -268,12 +351,20 @@ def test_a_condition_on_what_the_request_says_at_all() -> None:
     [
         {"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"},
         {"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::b"},
+        {"Effect": "Deny", "NotAction": "s3:*", "Resource": "*"},
     ],
-    ids=["NotAction", "NotResource"],
+    ids=["NotAction", "NotResource", "NotAction of a Deny"],
 )
 def test_forms_that_are_not_evaluated_are_refused(statement: dict[str, Any]) -> None:
     with pytest.raises(Unknown):
         policy(statement)
+
+
+def test_a_deny_of_everything_but_something() -> None:
+    deny = {"Effect": "Deny", "Action": "s3:*", "NotResource": "arn:aws:s3:::b/x/*"}
+    found = policy(ALLOW | {"Resource": "*"}, deny)
+    assert may(found, "role", "s3:GetObject", "arn:aws:s3:::b/x/1")
+    assert not may(found, "role", "s3:GetObject", "arn:aws:s3:::b/y/1")
 
 
 def test_an_operator_that_is_not_known_is_refused() -> None:

@@ -68,8 +68,8 @@ variable "expire_after_days" {
   validation {
     condition = alltrue([
       for prefix in keys(var.expire_after_days) :
-      can(regex("^(athena-results|checkpoints/lost|emr|landing/(fx|hubspot|kafka|salesforce|snowflake|vendor/vendor_shipments)|load-balancer|logs|ops/_lineage|reports/status|runs|s3)/", prefix))
+      can(regex("^(AWSLogs|athena-results|checkpoints/lost|emr|landing/(fx|hubspot|kafka|salesforce|snowflake|vendor/vendor_shipments)|load-balancer|logs|ops/_lineage|reports/status|runs|s3)/", prefix))
     ])
-    error_message = "expire_after_days may reach athena-results/, checkpoints/lost/, landing/<source>/, logs/, ops/_lineage/, reports/status/ and runs/, and of the logs emr/, load-balancer/ and s3/: not Delta tables, live checkpoints or the vendor's inbox."
+    error_message = "expire_after_days may reach athena-results/, checkpoints/lost/, landing/<source>/, logs/, ops/_lineage/, reports/status/ and runs/, and of logs AWSLogs/, emr/, load-balancer/ and s3/: not Delta tables, live checkpoints or the vendor's inbox."
   }
 }

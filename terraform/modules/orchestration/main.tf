@@ -1,4 +1,5 @@
-# MWAA: private web server, workers in the private subnets, DAGs and requirements from the code bucket.
+# MWAA: private web server, workers in the private subnets, DAGs from the code bucket. No requirements.txt: the image has
+# what DAGs import, and with one every worker would ask the network for it when it starts.
 
 locals {
   log_kinds = {
@@ -46,16 +47,15 @@ resource "aws_vpc_security_group_egress_rule" "https" {
 }
 
 resource "aws_mwaa_environment" "this" {
-  name                 = var.name
-  airflow_version      = var.airflow_version
-  environment_class    = var.environment_class
-  min_workers          = var.min_workers
-  max_workers          = var.max_workers
-  execution_role_arn   = var.execution_role_arn
-  kms_key              = var.kms_key_arn
-  source_bucket_arn    = var.code_bucket_arn
-  dag_s3_path          = "dags/"
-  requirements_s3_path = "requirements.txt"
+  name               = var.name
+  airflow_version    = var.airflow_version
+  environment_class  = var.environment_class
+  min_workers        = var.min_workers
+  max_workers        = var.max_workers
+  execution_role_arn = var.execution_role_arn
+  kms_key            = var.kms_key_arn
+  source_bucket_arn  = var.code_bucket_arn
+  dag_s3_path        = "dags/"
 
   webserver_access_mode           = "PRIVATE_ONLY"
   weekly_maintenance_window_start = var.maintenance_start

@@ -34,7 +34,7 @@ variable "execution_role_arn" {
 }
 
 variable "code_bucket_arn" {
-  description = "Bucket with dags/ and requirements.txt."
+  description = "Bucket with dags/."
   type        = string
 }
 
