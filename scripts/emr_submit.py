@@ -113,6 +113,8 @@ def _submit(job: str, entry_point: str, arguments: list[str]) -> int:
     emr = _client("emr-serverless")
     application = os.environ["EMR_APPLICATION_ID"]
     run_id = _run_id(arguments) if SCRIPTS.get(job, True) else None
+    if "--apply" in arguments and job == "recover":
+        arguments += ["--submitted-by", _client("sts").get_caller_identity()["Arn"]]
     _tell_others(emr, application)
     request = _request(job, entry_point, arguments, run_id)
     started = emr.start_job_run(applicationId=application, **request)["jobRunId"]

@@ -135,6 +135,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         subject=_subject(arguments) if arguments.action == "erase" else None,
         by=given.get("by") or "",
         why=given.get("why") or "",
+        identity=given.get("submitted_by") or "",
     )
 
 
@@ -196,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
         if writes:
             sub.add_argument("--apply", action="store_true", help="do it (default: show what would be done)")
             sub.add_argument("--by", help="who does it")
+            # Given by scripts/emr_submit.py: the job itself runs as its role.
+            sub.add_argument("--submitted-by", default="", help=argparse.SUPPRESS)
             sub.add_argument("--why", help="kept in ops.recovery_log")
         return sub
 

@@ -451,7 +451,7 @@ data "aws_iam_policy_document" "emr" {
 
     content {
       sid       = "HowLongVersionsStay"
-      actions   = ["s3:GetLifecycleConfiguration"]
+      actions   = ["s3:GetLifecycleConfiguration", "s3:GetBucketVersioning"]
       resources = [local.lake]
     }
   }

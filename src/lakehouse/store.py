@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.config import Config
@@ -170,6 +170,61 @@ def has_versions(prefix_uri: str) -> bool:
     bucket, prefix = split(prefix_uri)
     pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
     return any(page.get("Versions") for page in pages)
+
+
+def kept_days(bucket_uri: str) -> int | None:
+    """How many days a bucket keeps what was overwritten or deleted: 0 where it has no versions, None where for ever.
+
+    Read from its versioning and its lifecycle rules that hold for all objects.
+    """
+    bucket, _ = split(f"{bucket_uri}/")
+    if "Status" not in client().get_bucket_versioning(Bucket=bucket):
+        return 0
+    try:
+        rules = client().get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+        return None
+    days = [
+        rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for rule in rules
+        if rule["Status"] == "Enabled"
+        and "NoncurrentDays" in rule.get("NoncurrentVersionExpiration", {})
+        and "NewerNoncurrentVersions" not in rule["NoncurrentVersionExpiration"]
+        and not _is_narrowed(dict(rule))
+    ]
+    return min(days, default=None)
+
+
+def _is_narrowed(rule: dict[str, Any]) -> bool:
+    """Whether a lifecycle rule holds for some objects only. An old form has its prefix beside the filter."""
+    return bool(rule.get("Prefix")) or any(value != "" for value in (rule.get("Filter") or {}).values())
+
+
+def superseded_since(prefix_uri: str, before: datetime) -> Iterator[datetime]:
+    """Of each version below a prefix that was written before a time and is the newest no longer: since when.
+
+    A version is superseded by the next of its key, or by a delete marker.
+    """
+    bucket, prefix = split(prefix_uri)
+    newer: tuple[str, datetime] | None = None
+    for page in client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+        entries = [
+            (item["Key"], item["LastModified"], item["IsLatest"], is_version)
+            for listed, is_version in (
+                (page.get("Versions", []), True),
+                (page.get("DeleteMarkers", []), False),
+            )
+            for item in cast("list[Any]", listed)
+        ]
+        # As S3 lists each of the two: by key, the newest first.
+        for key, modified, is_latest, is_version in sorted(
+            entries, key=lambda one: (one[0], -one[1].timestamp(), not one[2])
+        ):
+            if is_version and not is_latest and modified < before and newer is not None and newer[0] == key:
+                yield newer[1]
+            newer = (key, modified)
 
 
 def sizes(prefix_uri: str) -> dict[str, int]:

@@ -145,9 +145,9 @@ ROWS = {
         NEW    | bronze_to_silver    | silver.orders           | 8    | 0         | 3        | 1       | 1         | 0           | 0          | 1          | 1         | 2026-02-10T06:40:00
         """,
     "ops.recovery_log": """
-        run_id | action   | table_name    | requested_by | reason      | before_version | after_version | rows_added | rows_removed | rows_changed | recorded_at
-        OLD    | rollback | silver.orders | anna         | a wrong day | 5              | 6             | 0          | 12           | 3            | 2026-02-09T12:00:00
-        NEW    | discard  | silver.orders | ben          | sent twice  | 6              |               |            | 2            |              | 2026-02-10T12:00:00.5
+        run_id | action   | table_name    | requested_by | reason      | before_version | after_version | rows_added | rows_removed | rows_changed | recorded_at           | identity
+        OLD    | rollback | silver.orders | anna         | a wrong day | 5              | 6             | 0          | 12           | 3            | 2026-02-09T12:00:00   |
+        NEW    | discard  | silver.orders | ben          | sent twice  | 6              |               |            | 2            |              | 2026-02-10T12:00:00.5 | arn:aws:iam::123456789012:user/ben
         """,
 }  # fmt: skip
 

@@ -174,6 +174,32 @@ def test_it_runs_as_the_role_of_the_job(
     assert submitted(monkeypatch, arguments)[1]["executionRoleArn"].endswith(f"/{role}")
 
 
+def test_who_submits_a_recovery_that_writes_is_said_beside_the_name_they_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    who = "arn:aws:sts::123456789012:assumed-role/OnCall/anna"
+    monkeypatch.setattr(FakeEmr, "get_caller_identity", lambda _: {"Arn": who}, raising=False)
+    told = [
+        "recover",
+        "discard",
+        "--table",
+        "bronze.fx_rates",
+        "--run",
+        RUN,
+        "--apply",
+        "--by",
+        "ben",
+        "--why",
+        "x",
+    ]
+    sent = submitted(monkeypatch, told)[1]["jobDriver"]["sparkSubmit"]["entryPointArguments"]
+    assert sent[-2:] == ["--submitted-by", who]
+    assert command_problems(["scripts/recover.py", *sent]) == []
+    told.remove("--apply")
+    sent = submitted(monkeypatch, told)[1]["jobDriver"]["sparkSubmit"]["entryPointArguments"]
+    assert "--submitted-by" not in sent
+
+
 def test_a_backfill_has_the_time_that_its_dag_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     told = ["--source", "fx", "--from", "2026-01-01", "--to", "2026-01-02"]
     assert submitted(monkeypatch, ["backfill", *told])[1]["executionTimeoutMinutes"] == 720

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from lakehouse import contracts, store
@@ -33,6 +36,7 @@ JOB = "recover"
 LOG = "ops.recovery_log"
 # Names of these are shown; beyond, only how many there are.
 _NAMED = 10
+_SHORT = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 2})
 
 
 class _Frozen(BaseModel):
@@ -42,7 +46,8 @@ class _Frozen(BaseModel):
 class Request(_Frozen):
     """What somebody asks for. ``table`` is dotted, None means all that the action knows; ``runs`` are run ids.
 
-    ``subject`` is a person and is never written down; ``subject_hash`` stands for it.
+    ``subject`` is a person and is never written down; ``subject_hash`` stands for it. ``by`` is what somebody typed,
+    ``identity`` whom AWS took them for.
     """
 
     action: str
@@ -59,11 +64,12 @@ class Request(_Frozen):
     subject_hash: str | None = None
     by: str = ""
     why: str = ""
+    identity: str = ""
 
     @property
     def asked(self) -> Request:
         """The request without who asks and why: what a repeated one has to agree in."""
-        return self.model_copy(update={"by": "", "why": "", "subject": None})
+        return self.model_copy(update={"by": "", "why": "", "identity": "", "subject": None})
 
     def sealed(self, run_id: str) -> Request:
         """The request with its subject's hash, which the run id makes another one in every erasure.
@@ -194,6 +200,8 @@ def recover(job: Job, action: Action, request: Request, *, apply: bool, tell: Ca
     if not apply:
         action(recovery)
         return
+    request = request.model_copy(update={"identity": _identity(job, request.identity)})
+    recovery.request = request
     recovery.intent = _begin(job, request)
     if recovery.intent.status == "done":
         recovery.say(f"Recovery {job.run_id} has been done already; nothing was written.")
@@ -205,6 +213,20 @@ def recover(job: Job, action: Action, request: Request, *, apply: bool, tell: Ca
         raise
     _log(recovery)
     _end(recovery, "done")
+
+
+def _identity(job: Job, submitted_by: str) -> str:
+    """Whom AWS takes this process for; where it was submitted, the submitter as well, by their own word.
+
+    Nobody is kept from repairing because STS does not answer: then it says so.
+    """
+    try:
+        sts = boto3.client("sts", region_name=job.settings.region, config=_SHORT)
+        own = sts.get_caller_identity()["Arn"]
+    except (BotoCoreError, ClientError) as error:
+        own = f"unknown: {type(error).__name__}"
+        job.outcome.notes.append(f"STS does not say who this is ({type(error).__name__}); --by stands alone")
+    return f"{submitted_by} as {own}" if submitted_by else own
 
 
 def unfinished(settings: Settings) -> tuple[Intent, ...]:
@@ -279,6 +301,7 @@ def _log(recovery: Recovery) -> None:
             "table_name": each.table,
             "target": each.target,
             "requested_by": request.by,
+            "identity": request.identity,
             "reason": request.why,
             "before_version": each.before,
             "after_version": each.after,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 
 from pyspark.sql import Column, DataFrame
@@ -36,6 +36,7 @@ from lakehouse.flows.recovery.erasures import (
     is_one_of,
     read_erasure,
     returned,
+    versions_left,
     write_erasure,
 )
 from lakehouse.flows.recovery.landed_person import Landed, Person, erase_landed
@@ -183,7 +184,38 @@ def _end(recovery: Recovery, record: Erasure) -> None:
         f"Erased from {', '.join(record.tables) or 'landing'}.",
         f"Files of older versions go once retention is over, after {record.due_at:%Y-%m-%d %H:%M} UTC, by the weekly "
         f"housekeeping; `{RECOVER} erase --status` says when none is left.",
+        _kept(recovery, record),
     )
+
+
+def _kept(recovery: Recovery, record: Erasure) -> str:
+    """How long the bucket keeps what was overwritten or deleted, in words."""
+    days = store.kept_days(recovery.settings.lake_uri)
+    if days is None:
+        return (
+            "No lifecycle rule of the bucket removes old versions of objects: they hold the person until somebody "
+            "deletes them"
+        )
+    if days == 0:
+        return "The bucket keeps no old versions of objects."
+    return (
+        f"The bucket keeps what was overwritten or deleted for {days} more days: the last old version is gone by "
+        f"{record.gone_at(days):%Y-%m-%d} (UTC)."
+    )
+
+
+def _versions(recovery: Recovery, record: Erasure) -> str:
+    """Whether old versions from before the erasure are left in the bucket, and when the last of them goes."""
+    count, superseded = versions_left(recovery.settings, record)
+    if superseded is None:
+        return "nor an old version of an object from before"
+    days = store.kept_days(recovery.settings.lake_uri)
+    gone = (
+        "never: no lifecycle rule removes it"
+        if days is None
+        else f"{superseded + timedelta(days=days + 2):%Y-%m-%d}"
+    )
+    return f"but {count} old versions of objects from before are left in the bucket, the last until {gone}"
 
 
 def _subject(recovery: Recovery, text: str) -> tuple[tuple[Place, ...], str]:
@@ -543,7 +575,9 @@ def _status(recovery: Recovery) -> None:
                 "the weekly housekeeping deletes them, or delta_optimize_vacuum --vacuum-only"
             )
         else:
-            recovery.say(f"{what}: complete, no file of an older version is left")
+            recovery.say(
+                f"{what}: complete, no file of an older version is left, {_versions(recovery, each)}"
+            )
         for table in each.columns:
             if rows := back.get((each.run_id, table)):
                 recovery.say(

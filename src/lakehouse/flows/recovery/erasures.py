@@ -22,6 +22,11 @@ from lakehouse.settings import Settings
 
 # A run is of its own day, however late it comes.
 _LATE = timedelta(days=7)
+# The weekly housekeeping comes within this.
+_HOUSEKEEPING = timedelta(days=7)
+_SLACK = timedelta(days=2)
+# Beside tables and landing: what told of the person and was written anew.
+_TOLD = ("gold/quality", "ops/_lineage", "reports/status", "runs")
 
 
 class Erasure(BaseModel):
@@ -48,6 +53,13 @@ class Erasure(BaseModel):
         if self.done_at is None:
             return None
         return self.done_at + timedelta(days=max(map(_retention, self.tables), default=0))
+
+    def gone_at(self, kept_days: int) -> datetime | None:
+        """When the bucket's last old version of such a file is gone, at the latest: it is deleted by the housekeeping
+        that follows, and kept as long as the bucket's lifecycle says. S3 counts whole days and takes its time."""
+        return (
+            None if self.due_at is None else self.due_at + _HOUSEKEEPING + timedelta(days=kept_days) + _SLACK
+        )
 
     def is_theirs(self, column: str) -> str:
         """The SQL condition that a column has one of the person's ids."""
@@ -118,6 +130,18 @@ def require_not_erased_since(settings: Settings, tables: Iterable[str], run_id: 
             f"({at:%Y-%m-%d %H:%M:%S} UTC); nothing was written",
             hint="restore-silver and rebuild-gold make tables anew from Bronze, which no longer holds the person",
         )
+
+
+def versions_left(settings: Settings, erasure: Erasure) -> tuple[int, datetime | None]:
+    """How many old versions of objects from before an erasure the bucket still has, and when the last was superseded.
+
+    Looked for where the erasure wrote: not each of them held the person.
+    """
+    assert erasure.done_at is not None
+    prefixes = [f"{settings.table_uri(table)}/" for table in erasure.tables]
+    prefixes += [f"{settings.lake_uri}/{name}/" for name in ("landing", *_TOLD)]
+    found = [at for prefix in prefixes for at in store.superseded_since(prefix, erasure.done_at)]
+    return len(found), max(found, default=None)
 
 
 def _uri(settings: Settings, run_id: str) -> str:
