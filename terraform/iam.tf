@@ -39,9 +39,10 @@ locals {
       verdicts = "create"
       secrets  = []
     }
+    # Of landing and checkpoints it removes what crashed tries left (lakehouse.flows.leftovers).
     maintain = {
       reads    = ["bronze", "silver", "gold", "ops"]
-      writes   = concat(["bronze", "silver", "ops"], local.gold)
+      writes   = concat(local.landed, ["bronze", "silver", "ops", "checkpoints"], local.gold)
       verdicts = "create"
       secrets  = []
     }

@@ -81,6 +81,7 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         **kwargs: Any,
     ) -> None:
         self.job = job
+        self.arguments = tuple(arguments)
         self.jar_sets = spark.JAR_SETS.get(job, ())
         self.outcome_uri = (
             "s3://{{ setting('LAKE_BUCKET') }}/runs/{{ lakehouse_run_id }}/" + job + "/outcome.json"
@@ -129,7 +130,9 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         names = {
             "setting": settings.require,
             "log_uri": _Lazy(settings.log_uri),
-            "execution_role": _Lazy(lambda: settings.execution_role(self.job, self._asked(context))),
+            "execution_role": _Lazy(
+                lambda: settings.execution_role(self.job, self._asked(context, jinja_env))
+            ),
             "spark_submit_parameters": _Lazy(
                 lambda: spark.submit_parameters(self.jar_sets, job=self.job, run_id=run_id)
             ),
@@ -139,9 +142,9 @@ class LakehouseJobOperator(EmrServerlessStartJobOperator):
         }
         super().render_template_fields({**context, **names}, jinja_env)
 
-    def _asked(self, context: Any) -> tuple[str, ...]:
-        """What the run is asked to do, where its role depends on it: the DAG recovery hands on its parameters."""
-        return ("from-params", json.dumps(dict(context.get("params") or {}), default=str))
+    def _asked(self, context: Any, jinja_env: Any) -> list[str]:
+        """The job's own arguments of this run: its role may depend on them."""
+        return [str(one) for one in self.render_template(list(self.arguments), context, jinja_env)]
 
     def execute(self, context: Any, event: dict[str, Any] | None = None) -> str | None:
         """Adopt or start the job, wait for its end, and turn that into Airflow's success, failure or retry."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 #: - transform makes Silver, Gold and what is told of them from certified data; no verdict, no secret.
 #: - gate creates verdicts, and writes no data.
 #: - maintain keeps the tables of all layers in form, and certifies that a rewritten file is the same rows.
-#: - recover is for what a person starts, who judges what was repaired: all of the above, but no verdict is replaced.
+#: - recover is for what a person asks for, and judges what it brought: all of the above, but no verdict is replaced.
 #: - erase takes a person out of everything, of verdicts that quote them as well: it alone may replace one.
 #: - stream has its own Bronze table.
 JOBS: dict[str, tuple[str, ...]] = {
@@ -24,16 +24,21 @@ JOBS: dict[str, tuple[str, ...]] = {
     ),
     "transform": (
         *("bronze_to_silver", "silver_to_gold", "register_glue_tables", "emit_lineage_and_metrics"),
-        *("status_page", "dq_watchdog", "dq_recheck"),
+        *("status_page", "dq_watchdog", "dq_recheck", "run_ge_checks"),
     ),
-    "gate": ("dq_check_bronze", "dq_check_silver", "run_ge_checks"),
+    "gate": ("dq_check_bronze", "dq_check_silver"),
     "maintain": ("apply_contracts", "delta_optimize_vacuum"),
     "recover": ("recover", "backfill", "quarantine"),
     "erase": (),
     "stream": (),
 }
-#: What makes a job run of another role of it: the subcommand or option among its arguments.
-OTHERWISE = {("recover", "erase"): "erase", ("kafka_orders_to_bronze", "--stream"): "stream"}
+#: What makes a job run of another role of it: the subcommand or option among its arguments. What marks purged records
+#: loads them as a run of its own, and judges that.
+OTHERWISE = {
+    ("recover", "erase"): "erase",
+    ("reconcile", "--mark-gone"): "recover",
+    ("kafka_orders_to_bronze", "--stream"): "stream",
+}
 #: Options that stand before a subcommand with a value of their own.
 _WITH_VALUE = (
     *("--config", "--run-id", "--airflow-dag-id", "--airflow-run-id", "--airflow-task-id", "--airflow-try"),
@@ -52,7 +57,7 @@ SETTINGS = tuple(map(setting, JOBS))
 
 def of(job: str, arguments: Sequence[str] = ()) -> str | None:
     """The role of a run of a job with these arguments; None for a job that is not declared."""
-    asked = {_subcommand(arguments), *(one for one in arguments if one == "--stream")}
+    asked = {_subcommand(arguments), *(one for one in arguments if one.startswith("--"))}
     for (name, word), role in OTHERWISE.items():
         if name == job and word in asked:
             return role

@@ -239,6 +239,11 @@ def test_only_an_erasure_runs_as_who_may_replace_a_verdict(arguments: list[str],
     assert roles.of("dq_check_bronze", arguments) == "gate"
 
 
+def test_what_certifies_what_it_brought_runs_as_who_may() -> None:
+    assert roles.of("reconcile", ["--ids", "--mark-gone"]) == "recover"
+    assert roles.of("reconcile", ["--ids", "--no-mark-gone"]) == "ingest"
+
+
 def test_the_stream_has_a_role_of_its_own() -> None:
     assert roles.of("kafka_orders_to_bronze", ["--config", "c", "--stream"]) == "stream"
     assert roles.of("kafka_orders_to_bronze", ["--config", "c"]) == "ingest"

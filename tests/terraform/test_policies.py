@@ -54,6 +54,8 @@ ALLOWED = [
     # Who repairs or rewrites certifies what it did, and creates a verdict like a gate.
     *((role, PUT, VERDICT, {"s3:if-none-match": "*"}) for role in ("emr_gate", "emr_maintain", "emr_recover")),
     *((role, GET, VERDICT, {}) for role in ("emr_ingest", "emr_transform", "emr_maintain", "emr_recover", "emr_erase")),
+    ("emr_maintain", DELETE, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.parquet", {}),
+    ("emr_maintain", DELETE, f"{LAKE}/checkpoints/kafka_orders/former/offsets/1", {}),
     ("emr_maintain", PUT, f"{LAKE}/bronze/hubspot_contacts/{COMMIT}", {}),
     ("emr_recover", PUT, f"{LAKE}/gold/dim_fx/{COMMIT}", {}),
     ("emr_recover", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/snowflake/credentials-a1B2c3", {}),
@@ -98,7 +100,7 @@ DENIED = [
     ("emr_transform", PUT, f"{LAKE}/landing/fx/fx_rates/r/manifest.json", {}),
     ("emr_transform", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
     ("emr_maintain", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
-    ("emr_maintain", GET, f"{LAKE}/landing/hubspot/hubspot_contacts/r/part-0.parquet", {}),
+    ("emr_maintain", DELETE, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
     ("emr_erase", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
     ("emr_erase", PUT, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
     ("emr_recover", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
