@@ -39,9 +39,9 @@ locals {
       verdicts = "create"
       secrets  = []
     }
-    # Of landing and checkpoints it removes what crashed tries left (lakehouse.flows.leftovers).
+    # Of landing and checkpoints it finds and removes what crashed tries left (lakehouse.flows.leftovers).
     maintain = {
-      reads    = ["bronze", "silver", "gold", "ops"]
+      reads    = ["landing", "bronze", "silver", "gold", "ops"]
       writes   = concat(local.landed, ["bronze", "silver", "ops", "checkpoints"], local.gold)
       verdicts = "create"
       secrets  = []
@@ -60,8 +60,8 @@ locals {
     }
     # The topic's credentials, its own Bronze table, its dead letters, its checkpoint, its marks.
     stream = {
-      reads    = ["gold/quality/bronze.kafka_orders"]
-      writes   = ["bronze/kafka_orders", "checkpoints/kafka_orders", "ops/kafka_orders_dlq", "ops/_streams"]
+      reads    = ["gold/quality/bronze.kafka_orders", "ops/_streams"]
+      writes   = ["bronze/kafka_orders", "checkpoints/kafka_orders", "ops/kafka_orders_dlq", "ops/_streams/kafka_orders"]
       verdicts = "none"
       secrets  = ["kafka"]
     }
