@@ -71,6 +71,21 @@ def test_a_table_that_was_certified_today_needs_nobody() -> None:
     assert watch.of_certification(SILVER, 7, [verdict(100)], NOW) == []
 
 
+def test_a_file_that_lies_in_an_inbox_for_a_day_is_critical() -> None:
+    def state(hours_ago: int, **left: float) -> dict[str, Any]:
+        since = {f"{name}.csv": NOW - timedelta(hours=hours) for name, hours in left.items()}
+        return {
+            "read_at": (NOW - timedelta(hours=hours_ago)).isoformat(),
+            "left": {name: [time.isoformat(), "it is UTF-16"] for name, time in since.items()},
+        }
+
+    (found,) = watch.of_inbox("bronze.vendor_shipments", [state(1, old=25, new=23), state(25, gone=90)], NOW)
+    assert (found.severity, found.subject) == ("critical", "old.csv")
+    assert "in the inbox since 2026-01-03T08:00:00+00:00: it is UTF-16" in str(found)
+    assert watch.of_inbox("bronze.fx_rates", [{}, {"files": {}}], NOW) == []
+    assert watch.of_inbox("bronze.fx_rates", [], NOW) == []
+
+
 def test_an_old_certification_is_critical() -> None:
     (found,) = watch.of_certification(SILVER, 1, [verdict(27)], NOW)
     assert (found.severity, found.next_step) == ("critical", "airflow dags trigger daily_batch_pipeline")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -216,6 +217,8 @@ def test_what_is_no_csv_in_utf8_stays_in_the_inbox_and_says_why(
     (note,) = manifest.notes
     assert note.startswith("vendor: other.csv was left in the inbox: it")
     assert reason in note
+    ((name, (since, why)),) = manifest.state["left"].items()
+    assert (name, datetime.fromisoformat(since).tzinfo is not None, why in note) == ("other.csv", True, True)
 
 
 def test_sizes_are_bounded(inbox: Inbox) -> None:

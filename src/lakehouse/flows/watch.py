@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from statistics import median
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -45,6 +46,8 @@ TABLE = "ops.watch_findings"
 _SIDE_BY_SIDE = 3
 # A daily table is certified once a day, some hours later on a slow one.
 _GRACE = timedelta(hours=2)
+# A file that cannot be taken is put right, or taken away, by the next day.
+_INBOX_PATIENCE = timedelta(days=1)
 # What was begun this long ago and has not ended is no longer under way.
 _PATIENCE = timedelta(hours=6)
 # Certified runs of Bronze whose rows are looked at again. Silver and Gold are looked at whole.
@@ -164,6 +167,8 @@ def findings(job: Job, now: datetime) -> list[Finding]:
             found.append(of_missing(job, name))
         elif each.contract.layer != "gold":
             found += of_certification(name, each.contract.sla.frequency_days, each.verdicts, now)
+            if each.certified is not None:
+                found += of_inbox(name, each.certified.states, now)
     found += of_publication(job, now)
     if job.settings.sources.kafka.mode == "stream":
         found += of_stream(read_progress(job.settings), now)
@@ -230,6 +235,24 @@ def of_certification(
     step = f"{RUN_GE_CHECKS} --layer {layer} --table {table} --run-id {failed.run_id}"
     observed += f"; run {failed.run_id} was refused since ({broken})"
     return [Finding("certification", name, "critical", observed, expected, step)]
+
+
+def of_inbox(name: str, states: Sequence[Mapping[str, Any]], now: datetime) -> list[Finding]:
+    """Files that the last reading of an inbox could not take, and that have lain there for longer than a day."""
+    newest = max(states, key=lambda state: str(state.get("read_at", "")), default={})
+    return [
+        Finding(
+            "left_out",
+            name,
+            "critical",
+            f"in the inbox since {since}: {reason}",
+            "a file that can be taken, within a day",
+            f"ask for a corrected file, or take {file} out of the inbox",
+            file,
+        )
+        for file, (since, reason) in sorted(newest.get("left", {}).items())
+        if now - datetime.fromisoformat(since) > _INBOX_PATIENCE
+    ]
 
 
 def of_rules(job: Job, seen: _Seen, now: datetime, window: timedelta | None) -> list[Finding]:

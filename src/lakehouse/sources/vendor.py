@@ -57,9 +57,10 @@ Row = dict[str, Any]
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
     """Land every file of the inbox that no certified run has landed.
 
-    ``state`` is ``{"files": {sha256: name}, "objects": {name: [etag, bytes, sha256]}, "read_at": time}`` of the files
-    landed and of their copies. Raises ContractViolation, naming every file and column, where a header lacks a column,
-    has one twice or cannot be read, or a file is larger than the settings allow; nothing is landed then.
+    ``state`` is ``{"files": {sha256: name}, "objects": {name: [etag, bytes, sha256]}, "left": {name: [since, reason]},
+    "read_at": time}``: files landed, with their copies, and files left out. Raises ContractViolation, naming every file
+    and column, where a header lacks a column, has one twice or cannot be read, or a file is larger than the settings
+    allow; nothing is landed then.
     """
     landed = read_manifest(settings, SOURCE, TABLE, run_id)
     if landed is not None:
@@ -102,6 +103,7 @@ def _state(inbox: _Inbox, files: Iterable[_File]) -> dict[str, Any]:
     return {
         "files": {file.checksum: file.name for file in files},
         "objects": inbox.objects,
+        "left": inbox.left,
         "read_at": inbox.read_at.isoformat(),
     }
 
@@ -115,7 +117,8 @@ def _write(writer: LandingWriter, files: Iterable[_File]) -> None:
 class _Inbox:
     """The vendor's folder as it is listed once; ``notes`` says of each file that is left out why.
 
-    ``objects``: ETag, size and checksum of each file that was read and is landed, by this run or before.
+    ``objects``: ETag, size and checksum of each file that was read and is landed, by this run or before. ``left``:
+    since when each file is there that cannot be taken as it is, and why; the watchdog alarms after a day.
     """
 
     def __init__(self, settings: VendorSettings) -> None:
@@ -125,6 +128,7 @@ class _Inbox:
         self.read_at = datetime.now(UTC)
         self.notes: list[str] = []
         self.objects: dict[str, list[Any]] = {}
+        self.left: dict[str, list[str]] = {}
 
     def data_files(self) -> Iterator[StoredObject]:
         """The files with a data file's name, in the order of their names."""
@@ -172,6 +176,7 @@ class _Inbox:
         first = known.first_name(name, checksum)
         if first is None and (reason := _other_form(body) or self._disagreement(name, checksum)):
             self.notes.append(f"vendor: {name} was left in the inbox: {reason}")
+            self.left[name] = [item.modified.isoformat(), reason]
             return None
         self.objects[name] = [item.etag, len(body), checksum]
         if first is not None:
