@@ -179,6 +179,7 @@ class Killed(Exception):
     """In place of kill -9."""
 
 
+@pytest.mark.proof
 def test_killed_anywhere_and_run_again(
     world: Lake,
     tmp_path: Path,
