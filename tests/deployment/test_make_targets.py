@@ -248,13 +248,16 @@ WORKFLOWS = sorted((REPO / ".github" / "workflows").glob("*.yml"))
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_actions_are_pinned_by_commit_and_may_do_nothing_by_default(path: Path) -> None:
     text = path.read_text()
-    uses = re.findall(r"uses: (\S+)(.*)", text)
+    uses = re.findall(r"uses: (?!\./)(\S+)(.*)", text)
     assert uses
     assert [name for name, _ in uses if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", name)] == []
     assert [name for name, comment in uses if not re.fullmatch(r" # v\d+\.\d+\.\d+", comment)] == []
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {}
     for name, job in workflow["jobs"].items():
+        if "uses" in job:  # a workflow of this repository, which is looked at by itself
+            assert job["permissions"] == {"contents": "read"}
+            continue
         # A deployment waits for MWAA, on credentials of 120 minutes; nothing else may take so long.
         assert job["timeout-minutes"] <= (150 if job.get("environment") in ("dev", "prod") else 90)
         assert set(job["permissions"]) <= {"actions", "attestations", "contents", "id-token"}
@@ -275,7 +278,7 @@ def test_actions_are_pinned_by_commit_and_may_do_nothing_by_default(path: Path) 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_no_step_pastes_what_others_wrote_into_a_shell(path: Path) -> None:
     for job in yaml.safe_load(path.read_text())["jobs"].values():
-        for step in job["steps"]:
+        for step in job.get("steps", []):
             assert "${{" not in step.get("run", "")
 
 
@@ -313,6 +316,20 @@ def test_prod_gets_the_plan_that_its_reviewers_have_seen() -> None:
     assert "GITHUB_STEP_SUMMARY" in plan
 
 
+def test_prod_gets_what_was_proved() -> None:
+    """Each proof is a target of the Makefile, run on the commit that is deployed, and on main every night."""
+    proofs = yaml.safe_load((REPO / ".github" / "workflows" / "proofs.yml").read_text())
+    assert DEPLOY["proofs"]["uses"] == "./.github/workflows/proofs.yml"
+    assert "proofs" in DEPLOY["prod"]["needs"]
+    assert {"schedule", "workflow_call"} <= set(proofs[True])  # YAML 1.1 reads the key `on` as true
+    (job,) = proofs["jobs"].values()
+    checkout = job["steps"][0]["with"]
+    assert checkout["ref"] == "${{ github.event.workflow_run.head_sha || github.sha }}"
+    targets = {proof.split()[0] for proof in job["strategy"]["matrix"]["proof"]}
+    assert "proofs" in targets
+    assert [target for target in targets if not re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)] == []
+
+
 def test_one_version_of_the_provider_is_deployed_and_another_tested() -> None:
     root = (REPO / "terraform" / "versions.tf").read_text()
     (deployed,) = re.findall(r'source  = "hashicorp/aws"\n +version = "([^"]+)"', root)
@@ -324,5 +341,5 @@ def test_one_version_of_the_provider_is_deployed_and_another_tested() -> None:
 
 
 def test_the_same_action_is_the_same_commit_everywhere() -> None:
-    pins = {use for path in WORKFLOWS for use in re.findall(r"uses: (\S+)", path.read_text())}
+    pins = {use for path in WORKFLOWS for use in re.findall(r"uses: (?!\./)(\S+)", path.read_text())}
     assert len(pins) == len({pin.partition("@")[0] for pin in pins})
