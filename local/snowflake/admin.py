@@ -64,7 +64,7 @@ class Admin:
         self._call("POST", "reset", {})
 
     def credentials(self, **changed: str) -> None:
-        """Change what the double accepts: username, password, token, public_key (PEM)."""
+        """Change what the double accepts: username, password, token, public_key and public_key_2 (PEM; "" for none)."""
         self._call("POST", "credentials", changed)
 
     def fault(self, **settings: Any) -> None:

@@ -138,6 +138,7 @@ def application(state: Path) -> Starlette:
         if action == "POST reset":
             orders.reset()
             control.faults.clear()
+            accepted.clear()
             accepted.update(registered)
             return {"status": "ok"}
         if action == "POST credentials":
@@ -165,7 +166,8 @@ def _refusal(given: Mapping[str, Any], accepted: Mapping[str, str]) -> tuple[str
     token = str(given.get("TOKEN", ""))
     match given.get("AUTHENTICATOR"):
         case "SNOWFLAKE_JWT":
-            if keys.is_signed(token, accepted["account"], accepted["username"], accepted["public_key"]):
+            known = [accepted[name] for name in ("public_key", "public_key_2") if accepted.get(name)]
+            if any(keys.is_signed(token, accepted["account"], accepted["username"], key) for key in known):
                 return None
             return INVALID_JWT, "JWT token is invalid."
         case "PROGRAMMATIC_ACCESS_TOKEN":
