@@ -106,6 +106,10 @@ need-T:
 airflow: setup ## Airflow with its UI on the loopback, in the environment of the demo; Ctrl-C ends it
 	@$(PYTHON) -m local.airflow
 
+.PHONY: use
+use: setup ## Which lake the commands mean: make use LAKE=poisoned; without LAKE they are listed
+	@$(PYTHON) -m local use $(if $(LAKE),"$(LAKE)")
+
 ##@ The local stack
 
 .PHONY: local-up

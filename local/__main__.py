@@ -22,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     commands.add_parser("down", help="stop everything; data stays")
     commands.add_parser("status", help="what is running, where, and its log")
+    use = commands.add_parser("use", help="make another lake the one that commands mean")
+    use.add_argument("lake", nargs="?", default="", help="its name; without one, list them")
     commands.add_parser("env", help="KEY=VALUE lines for `set -a; . <(python -m local env)`")
     seed = commands.add_parser("seed", help="create what the pipeline expects; with --data, load the sources")
     seed.add_argument("--data", type=Path, help="directory in the layout of data_fixed/")
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             table, everything = stack.status(state)
             say(table)
             return 0 if everything else 3
+        elif args.command == "use":
+            say(stack.use(args.lake, say) if args.lake else stack.lakes())
         elif args.command == "env":
             print(stack.env_lines(stack.Stack.load(state)), end="")
         elif args.command == "seed":

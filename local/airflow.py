@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from local import door
-from local.stack import REPO, Stack, running
+from local.stack import AIRFLOW_PORT, REPO, Stack, running
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
 sys.path.insert(0, str(REPO / "dags"))
@@ -35,7 +35,7 @@ from common import roles
 DAGS = REPO / "dags"
 POOLS = DAGS / "common" / "pools.json"
 PLUGINS = REPO / "local" / "airflow_plugins"
-PREFERRED_PORT = 4580
+PREFERRED_PORT = AIRFLOW_PORT
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 
@@ -252,21 +252,21 @@ def services(stack: Stack, port: int, supervisor: Supervisor, check: Callable[[]
 
 
 def choose_port(wanted: int | None) -> int:
-    """The port asked for, else the well-known one, else any that is free."""
+    """The port asked for, else the well-known one, else the next that is free."""
     import socket
 
-    for port in [wanted] if wanted is not None else [PREFERRED_PORT, 0]:
+    for port in [wanted] if wanted is not None else range(PREFERRED_PORT, PREFERRED_PORT + 10):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
-    raise ServiceError(f"port {wanted} is taken: choose another with --port")
+    raise ServiceError(f"port {wanted or PREFERRED_PORT} is taken: choose another with --port")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.airflow", description=__doc__)
     parser.add_argument(
-        "--port", type=int, help=f"port of the UI (default {PREFERRED_PORT}, or any free one)"
+        "--port", type=int, help=f"port of the UI (default {PREFERRED_PORT}, or the next free one)"
     )
     args = parser.parse_args(argv)
     try:

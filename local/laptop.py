@@ -13,7 +13,7 @@ from local import log4j
 from local.aws.emr_launch import FAST_OPTIONS
 from local.aws.emr_process import image_confs
 from local.jars import SetupIncomplete, jars
-from local.stack import REPO, running
+from local.stack import REPO, lake_name, running
 from local.supervisor import UTF8_LOCALE, ServiceError
 
 
@@ -30,6 +30,7 @@ def use_stack(program: str, *jar_sets: str) -> None:
         class_path = jars("spark", "s3a", *jar_sets)
     except (ServiceError, SetupIncomplete) as problem:
         sys.exit(f"{program}: {problem}")
+    print(f"{program}: lake {lake_name(stack.state)}", file=sys.stderr)
     os.environ.update(stack.exports)
     folder = Path(tempfile.mkdtemp(prefix=f"{program.replace('_', '-')}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from local import sample_queries
 from local.sample_queries import UnknownQuery
-from local.stack import Stack, running
+from local.stack import Stack, lake_name, running
 from local.supervisor import ServiceError
+
+NUMBERS = {"tinyint", "smallint", "integer", "bigint", "float", "real", "double", "decimal"}
 
 
 class QueryFailed(Exception):
@@ -30,6 +34,7 @@ class Answer:
     rows: list[list[str | None]]
     scanned_bytes: int
     milliseconds: int
+    types: list[str] = field(default_factory=list)  # Athena's, of the columns
 
 
 def ask(stack: Stack, sql: str, database: str = "lakehouse_gold") -> Answer:
@@ -58,9 +63,11 @@ def ask_athena(athena: Any, sql: str, database: str = "lakehouse_gold", timeout:
             raise QueryFailed(f"no answer within {timeout:.0f} s; the query was stopped")
         time.sleep(0.05)
     columns: list[str] = []
+    types: list[str] = []
     rows: list[list[str | None]] = []
     for page in athena.get_paginator("get_query_results").paginate(QueryExecutionId=started):
-        columns = [column["Name"] for column in page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]]
+        described = page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]
+        columns, types = [column["Name"] for column in described], [column["Type"] for column in described]
         rows += [_cells(row["Data"], len(columns)) for row in page["ResultSet"]["Rows"]]
     statistics = execution["Statistics"]
     return Answer(
@@ -69,6 +76,7 @@ def ask_athena(athena: Any, sql: str, database: str = "lakehouse_gold", timeout:
         rows[1:] if execution.get("StatementType") == "DML" else rows,
         statistics.get("DataScannedInBytes", 0),
         statistics.get("TotalExecutionTimeInMillis", 0),
+        types,
     )
 
 
@@ -80,12 +88,19 @@ def _cells(data: list[dict[str, str]], width: int) -> list[str | None]:
     return [*cells, *[None] * (width - len(cells))]
 
 
+def harmless(text: str) -> str:
+    """The text with what a terminal would obey, or nobody would see, spelt out: controls, escapes, directions."""
+    return "".join(each if each.isprintable() else _spelt(each) for each in text)
+
+
+def _spelt(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 def as_table(answer: Answer) -> str:
     """Columns side by side, numbers as they came; NULL is an empty cell, and a line break within one is \\n."""
-    lines = [
-        answer.columns,
-        *[["\\n".join((cell or "").splitlines()) for cell in row] for row in answer.rows],
-    ]
+    rows: list[list[str | None]] = [list(answer.columns), *answer.rows]
+    lines = [[harmless(cell or "") for cell in row] for row in rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(answer.columns))]
     printed = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -93,6 +108,47 @@ def as_table(answer: Answer) -> str:
     ]
     printed.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(printed)
+
+
+def as_csv(answer: Answer) -> str:
+    """RFC 4180 but for the line ends, which are \\n: a cell that holds either of the two is quoted; NULL is empty."""
+    text = io.StringIO()
+    # The writer quotes the characters of its own line end: by \r\n it quotes both.
+    writer = csv.writer(text, lineterminator="\r\n")
+    lines = []
+    rows: list[list[str | None]] = [list(answer.columns), *answer.rows]
+    for row in rows:
+        writer.writerow(row)
+        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
+        text.seek(0)
+        text.truncate()
+    return "".join(lines)
+
+
+def as_json(answer: Answer) -> str:
+    """A list of objects. Numbers are numbers, with all their digits; what JSON has no number for (NaN) stays a text."""
+    kinds = answer.types or ["varchar"] * len(answer.columns)
+    objects = [
+        ", ".join(
+            f"{_quoted(name)}: {_token(cell, kind)}"
+            for name, cell, kind in zip(answer.columns, row, kinds, strict=True)
+        )
+        for row in answer.rows
+    ]
+    return "[\n " + ",\n ".join(f"{{{each}}}" for each in objects) + "\n]" if objects else "[]"
+
+
+def _token(cell: str | None, kind: str) -> str:
+    if cell is None:
+        return "null"
+    number = kind in NUMBERS and re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", cell)
+    return cell if number or (kind == "boolean" and cell in ("true", "false")) else _quoted(cell)
+
+
+def _quoted(text: str) -> str:
+    """A JSON string that a terminal can show: letters of any script as they are, what nobody sees as \\u…."""
+    shown = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in shown)
 
 
 def main() -> int:
@@ -111,26 +167,20 @@ def main() -> int:
         return 0
     try:
         sql = sample_queries.named(arguments.name).sql if arguments.name else arguments.sql
-        answer = ask(running(), sql, arguments.database)
+        stack = running()
+        answer = ask(stack, sql, arguments.database)
     except (QueryFailed, ServiceError, UnknownQuery) as error:
-        print(error, file=sys.stderr)
+        print("\n".join(map(harmless, str(error).split("\n"))), file=sys.stderr)
         return 1
     if arguments.format == "json":
-        print(
-            json.dumps(
-                [dict(zip(answer.columns, row, strict=True)) for row in answer.rows],
-                ensure_ascii=False,
-                indent=1,
-            )
-        )
+        print(as_json(answer))
     elif arguments.format == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(answer.columns)
-        writer.writerows(answer.rows)
+        print(as_csv(answer), end="")
     else:
         print(as_table(answer))
         print(
-            f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned)"
+            f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned, "
+            f"lake {lake_name(stack.state)})"
         )
     return 0
 

@@ -34,6 +34,9 @@ PREFERRED_PORTS = {
     "kafka": 4592,
     "kafka_controller": 4593,
 }
+AIRFLOW_PORT = 4580
+# A service whose own port is taken takes the next one that nobody else is known by.
+RESERVED_PORTS = {*PREFERRED_PORTS.values(), AIRFLOW_PORT}
 PORTS_OF = {"saas": ("hubspot", "salesforce", "ecb"), "kafka": ("kafka", "kafka_controller")}
 URL_EXPORTS = {
     "aws": ("AWS_ENDPOINT_URL",),
@@ -65,6 +68,39 @@ def make_current(state: Path, say: Say) -> None:
         down(before, say)
     (REPO / ".local").mkdir(exist_ok=True)
     _replace(REPO / ".local" / "current", f"{state.resolve().relative_to(REPO)}\n")
+
+
+def lakes() -> str:
+    """The lakes of this clone, one a line; * is before the one that commands mean."""
+    current = state_dir()
+    lines = [f"{'*' if each == current else ' '} {lake_name(each)}" for each in _lakes()]
+    return "\n".join(lines) or "no lake yet: make demo"
+
+
+def use(name: str, say: Say) -> str:
+    """Make the lake of this name the current one, stop the other's stack. Raises ServiceError where there is none."""
+    if "LAKEHOUSE_STATE_DIR" in os.environ:
+        raise ServiceError("LAKEHOUSE_STATE_DIR names the lake in this shell: unset it first")
+    wanted = next((each for each in _lakes() if lake_name(each) == name), None)
+    if wanted is None:
+        raise ServiceError(f"there is no lake {name}; there are:\n{lakes()}")
+    make_current(wanted, say)
+    running = Supervisor(wanted).running("aws") is not None
+    return f"lake {name} is in use now" + ("" if running else "; make local-up starts its stack")
+
+
+def _lakes() -> list[Path]:
+    root = (REPO / ".local").resolve()
+    return [
+        each.parent
+        for each in (root / "stack.json", *sorted(root.glob("lakes/*/stack.json")))
+        if each.exists()
+    ]
+
+
+def lake_name(state: Path) -> str:
+    """What `make use LAKE=…` calls the lake: the name of its folder, `default` for .local itself."""
+    return "default" if state.resolve() == (REPO / ".local").resolve() else state.name
 
 
 @dataclass(frozen=True)
@@ -162,7 +198,7 @@ def choose_ports(state: Path, supervisor: Supervisor) -> dict[str, int]:
                 port = PREFERRED_PORTS[name]
                 while (
                     port in taken
-                    or (port in PREFERRED_PORTS.values() and port != PREFERRED_PORTS[name])
+                    or (port in RESERVED_PORTS and port != PREFERRED_PORTS[name])
                     or not _free(port)
                 ):
                     port += 1

@@ -164,7 +164,9 @@ class Athena:
                 "workgroup": name,
                 "token": token,
                 "request": same,
-                "database": (params.get("QueryExecutionContext") or {}).get("Database"),
+                # Some clients quote the name as DDL does.
+                "database": ((params.get("QueryExecutionContext") or {}).get("Database") or "").strip("`")
+                or None,
                 "context": params.get("QueryExecutionContext") or {},
                 "parameters": params.get("ExecutionParameters") or [],
                 "output": f"{location.rstrip('/')}/{id_}.{suffix}",

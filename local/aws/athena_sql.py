@@ -35,6 +35,10 @@ SHOW_COLUMNS = re.compile(
     rf"^SHOW\s+COLUMNS\s+(?:IN|FROM)\s+(?:({NAME})\.)?({NAME})(?:\s+(?:IN|FROM)\s+({NAME}))?$", re.I
 )
 DESCRIBE = re.compile(rf"^(?:DESCRIBE|DESC)\s+(?:EXTENDED\s+|FORMATTED\s+)?(?:({NAME})\.)?({NAME})$", re.I)
+SHOW_CREATE_TABLE = re.compile(rf"^SHOW\s+CREATE\s+TABLE\s+(?:({NAME})\.)?({NAME})$", re.I)
+SHOW_PARTITIONS = re.compile(rf"^SHOW\s+PARTITIONS\s+(?:({NAME})\.)?({NAME})$", re.I)
+# Statements of Athena that write, or belong to the workgroup; sqlglot knows them as words only.
+WRITING = {"UNLOAD", "ALTER", "MSCK", "VACUUM", "OPTIMIZE", "MERGE", "PREPARE", "EXECUTE", "DEALLOCATE"}
 EXPLAIN = re.compile(r"^EXPLAIN\s+(?:\([^)]*\)\s*)?(?!ANALYZE\b)", re.I)
 READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 # Java's date patterns, as far as DuckDB's strftime has them; longest first.
@@ -116,6 +120,8 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
         (SHOW_DATABASES, _show_databases),
         (SHOW_COLUMNS, _show_columns),
         (DESCRIBE, _describe),
+        (SHOW_CREATE_TABLE, _show_create_table),
+        (SHOW_PARTITIONS, _show_partitions),
     ):
         match = pattern.match(re.sub(r"\s+", " ", bare))
         if match:
@@ -129,6 +135,13 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
     try:
         trees = [t for t in sqlglot.parse(text, read="athena") if t is not None]
     except sqlglot.errors.ParseError as e:
+        quoted = re.sub(r"'[^']*'|\"[^\"]*\"", lambda m: "x" * len(m[0]), text).find("`")
+        if quoted >= 0:
+            raise QueryError(
+                f"line {place_of(text, quoted)}: backquoted identifiers are not supported; use double quotes to quote "
+                "identifiers",
+                malformed=True,
+            ) from e
         raise _syntax_error(text, e) from e
     except sqlglot.errors.TokenError as e:
         raise QueryError(f"line 1:1: {str(e).splitlines()[0]}", malformed=True) from e
@@ -137,7 +150,7 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
     tree = trees[0]
     if not isinstance(tree, READING):
         first = bare.split(None, 1)[0].upper()
-        if isinstance(tree, exp.Command | exp.Alias | exp.Column):
+        if isinstance(tree, exp.Command | exp.Alias | exp.Column) and first not in WRITING:
             raise QueryError(
                 f"line 1:1: mismatched input '{bare.split(None, 1)[0]}'. Expecting: 'DESCRIBE', 'EXPLAIN', "
                 "'SELECT', 'SHOW', 'VALUES', 'WITH', <query>",
@@ -214,7 +227,12 @@ def glob(pattern: str | None) -> Callable[[str], bool]:
     """Hive's patterns: * any characters, | alternatives, anything else a regular expression."""
     if not pattern:
         return lambda _: True
-    compiled = re.compile("|".join(f"(?:{p.replace('*', '.*')})" for p in pattern.split("|")), re.I)
+    try:
+        compiled = re.compile("|".join(f"(?:{p.replace('*', '.*')})" for p in pattern.split("|")), re.I)
+    except re.error as e:
+        raise QueryError(
+            f"FAILED: ParseException: the pattern '{pattern}' is no regular expression: {e}"
+        ) from e
     return lambda name: compiled.fullmatch(name) is not None
 
 
@@ -259,6 +277,39 @@ def _describe(text: str, match: re.Match[str]) -> Statement:
     return Statement(text, "DDL", "DESCRIBE_TABLE", lines=lines)
 
 
+def _show_create_table(text: str, match: re.Match[str]) -> Statement:
+    def lines(catalog: Catalog, database: str) -> tuple[list[Column], list[str]]:
+        table = _find(catalog, _name(match[1]) or database, _name(match[2]))
+        columns = [
+            f"  `{name}` {kind}"
+            + (f" COMMENT '{comment.replace(chr(39), chr(92) + chr(39))}'" if comment else "")
+            for name, kind, comment in table.columns
+        ]
+        return [Column("createtab_stmt", "string")], [
+            f"CREATE EXTERNAL TABLE `{table.database}.{table.name}`(",
+            *(f"{column}, " for column in columns[:-1]),
+            *(f"{column})" for column in columns[-1:]),
+            "LOCATION",
+            f"  '{table.location}'",
+            "TBLPROPERTIES (",
+            "  'table_type'='delta')",
+        ]
+
+    return Statement(text, "DDL", "SHOW_CREATE_TABLE", lines=lines)
+
+
+def _show_partitions(text: str, match: re.Match[str]) -> Statement:
+    def lines(catalog: Catalog, database: str) -> tuple[list[Column], list[str]]:
+        table = _find(catalog, _name(match[1]) or database, _name(match[2]))
+        # Glue has no partition keys of a native Delta table.
+        raise QueryError(
+            "FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask. Table "
+            f"{table.name} is not a partitioned table"
+        )
+
+    return Statement(text, "DDL", "SHOW_PARTITIONS", lines=lines)
+
+
 # -- running -------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +337,9 @@ def tables_of(statement: Statement, catalog: Catalog, database: str) -> dict[exp
 def _resolve(sql: str, node: exp.Table, catalog: Catalog, database: str) -> Table | str:
     at = place_of(sql, offset_of(node))
     name, schema, top = node.name.lower(), (node.db or database).lower(), (node.catalog or CATALOG).lower()
+    if node.args.get("version") or node.args.get("when"):
+        # Read without it, the query would answer for another version than it asks for.
+        raise QueryError(f"NOT_SUPPORTED: line {at}: This connector does not support versioned tables")
     if top != CATALOG:
         raise QueryError(f"CATALOG_NOT_FOUND: line {at}: Catalog '{top}' does not exist")
     if schema == "information_schema":
@@ -429,6 +483,8 @@ def _translate(tree: exp.Expr, schema: dict[str, object]) -> exp.Expr:
 
 def _trino(node: exp.Expr) -> exp.Expr:
     """The node as DuckDB has to be told it; the same node where both agree."""
+    if isinstance(node, exp.Mod) and _exact(node.left) and _exact(node.right):
+        _refuse_zero(node)
     if isinstance(node, exp.DateDiff):
         # Trino counts completed units, DuckDB's date_diff the boundaries crossed
         unit = str(node.args.get("unit") or "DAY").strip("'").lower()
@@ -446,6 +502,8 @@ def _trino(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Div):
         # Trino keeps decimals, DuckDB turns to doubles
         exact = _exact(node)
+        if exact is not None:
+            _refuse_zero(node)
         if exact is not None and exact[0]:
             return _decimal(node, exact[1])
     if isinstance(node, exp.Anonymous) and node.name.lower() == "format_datetime":
@@ -455,6 +513,26 @@ def _trino(node: exp.Expr) -> exp.Expr:
                 this="strftime", expressions=[node.expressions[0], exp.Literal.string(_joda(pattern.name))]
             )
     return node
+
+
+def _refuse_zero(node: exp.Expr) -> None:
+    """Exact numbers cannot be divided by zero in Trino; DuckDB says null."""
+    divisor = node.expression
+    if isinstance(divisor, exp.Literal) and float(divisor.name):
+        return
+    if _is_try(node):
+        return  # null is what it would make of the error
+    zero = exp.EQ(this=exp.paren(divisor.copy()), expression=exp.Literal.number(0))
+    failing = exp.Anonymous(this="error", expressions=[exp.Literal.string("Division by zero")])
+    guarded = exp.Case(ifs=[exp.If(this=zero, true=failing)], default=divisor.copy())
+    guarded.meta["divisor"], guarded.type = True, divisor.type
+    node.set("expression", guarded)
+
+
+def _is_try(node: exp.Expr | None) -> bool:
+    while node is not None and (node.name if isinstance(node, exp.Anonymous) else node.key).lower() != "try":
+        node = node.parent
+    return node is not None
 
 
 def _annotate(tree: exp.Expr, schema: dict[str, object]) -> None:
@@ -496,6 +574,8 @@ def _exact(node: exp.Expr) -> tuple[bool, int] | None:
         return _exact(node.this)
     if isinstance(node, exp.Count):
         return False, 0
+    if isinstance(node, exp.Case) and "divisor" in node.meta:
+        return _exact(node.args["default"])
     if isinstance(node, exp.Literal):
         whole, point, fraction = node.name.partition(".")
         return (bool(point), len(fraction)) if node.is_number and (whole + fraction).isdigit() else None

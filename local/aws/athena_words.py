@@ -150,6 +150,8 @@ def translate_error(sql: str, tree: exp.Expr | None, error: Exception) -> QueryE
         )
         at = place_of(sql, offset_of(node)) if node is not None else "1:1"
         return QueryError(f"AMBIGUOUS_NAME: line {at}: Column '{ambiguous[1]}' is ambiguous")
+    if "Division by zero" in message:
+        return QueryError("DIVISION_BY_ZERO: Division by zero")
     first = message.splitlines()[0]
     kind, _, rest = first.partition(": ")
     if "must appear in the GROUP BY clause" in first:

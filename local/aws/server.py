@@ -23,6 +23,8 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_REGION": REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
+    # deltalake and Polars speak plain HTTP only where they are told to.
+    "AWS_ALLOW_HTTP": "true",
 }
 HEALTH_PATH = "/_local/health"
 # Terraform and the SDKs put a host prefix before an endpoint for MWAA (api.) and S3 Control (the account).

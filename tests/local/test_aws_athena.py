@@ -173,6 +173,8 @@ def test_values_are_printed_as_athena_prints_them(athena: Athena) -> None:
         ("SELECT sum(amount) FILTER (WHERE paid), arbitrary(day) FROM orders", ["1.50", "2026-01-01"]),
         ("SELECT ARRAY[1, 2], CAST(NULL AS varchar), TRY_CAST('x' AS bigint)", ["[1, 2]", None, None]),
         ("SELECT id FROM orders ORDER BY amount DESC OFFSET 1 LIMIT 1", ["1"]),
+        ("SELECT try(id / 0), id / nullif(id - id, 0), 1e0 / 0 FROM orders LIMIT 1", [None, None, "Infinity"]),
+        ("SELECT CASE WHEN id - id = 0 THEN 0 ELSE 7 / (id - id) END FROM orders LIMIT 1", ["0"]),
     ],
 )  # fmt: skip
 def test_queries_mean_what_they_mean_on_athena(athena: Athena, sql: str, row: list[str | None]) -> None:
@@ -204,6 +206,21 @@ def test_parameters_take_the_place_of_question_marks(athena: Athena) -> None:
         ("SELECT nope(id) FROM orders", "FUNCTION_NOT_FOUND: line 1:8: Function 'nope' not registered"),
         ("SELECT CAST(name AS bigint) FROM orders", "INVALID_CAST_ARGUMENT: "),
         ("SELECT id, count(*) FROM orders", "EXPRESSION_NOT_AGGREGATE: "),
+        ("SELECT id / (id - id) FROM orders", "DIVISION_BY_ZERO: Division by zero"),
+        ("SELECT amount % 0 FROM orders", "DIVISION_BY_ZERO: Division by zero"),
+        (
+            "SELECT id FROM orders FOR VERSION AS OF 0",
+            "NOT_SUPPORTED: line 1:16: This connector does not support ver",
+        ),
+        (
+            "WITH x AS (SELECT id FROM orders FOR TIMESTAMP AS OF TIMESTAMP '2026-01-01 00:00:00 UTC') SELECT * FROM x",
+            "NOT_SUPPORTED: line 1:27: This connector does not support versioned tables",
+        ),
+        (
+            "SHOW PARTITIONS orders",
+            "FAILED: Execution Error, return code 1 from org.apache.hadoop.hive.ql.exec.DDLTask",
+        ),
+        ("SHOW TABLES LIKE '('", "FAILED: ParseException: "),
     ],
 )
 def test_a_query_that_fails_says_why_in_athenas_words(athena: Athena, sql: str, reason: str) -> None:
@@ -221,6 +238,12 @@ def test_a_query_that_fails_says_why_in_athenas_words(athena: Athena, sql: str, 
         ("CREATE TABLE x AS SELECT 1 AS one", "Queries of this type are not supported: CREATE"),
         ("INSERT INTO orders VALUES (1)", "Queries of this type are not supported: INSERT"),
         ("DELETE FROM orders", "Queries of this type are not supported: DELETE"),
+        (
+            "UNLOAD (SELECT 1) TO 's3://x/' WITH (format = 'PARQUET')",
+            "Queries of this type are not supported: UNLOAD",
+        ),
+        ("MSCK REPAIR TABLE `orders`", "Queries of this type are not supported: MSCK"),
+        ("SELECT * FROM `orders`", "line 1:15: backquoted identifiers are not supported; use double quotes"),
         ("", "QueryString"),
     ],
 )
@@ -251,6 +274,13 @@ def test_show_and_describe_have_no_header(athena: Athena) -> None:
     assert lines(f"show tables in {DATABASE} 'ord*'") == ["orders"]
     assert DATABASE in lines("SHOW DATABASES")
     assert lines("DESCRIBE orders")[0].split() == ["id", "bigint", "key"]
+    assert lines(f"DESCRIBE `{DATABASE}`.`orders`")[0].split() == ["id", "bigint", "key"]
+    quoted = {"QueryExecutionContext": {"Database": f"`{DATABASE}`"}}
+    assert athena.wait(athena.start("DESCRIBE `orders`", **quoted))["Status"]["State"] == "SUCCEEDED"
+    assert lines("SHOW TABLES LIKE 'ord*'") == ["orders"]
+    created = lines("SHOW CREATE TABLE orders")
+    assert created[:2] == [f"CREATE EXTERNAL TABLE `{DATABASE}.orders`(", "  `id` bigint COMMENT 'key', "]
+    assert "  's3://athena-lake/orders'" in created
     columns = "SELECT column_name FROM information_schema.columns"
     where = f"WHERE table_name = 'orders' AND table_schema = '{DATABASE}'"
     assert athena.rows(f"{columns} {where}") == [["id"], ["name"]]
