@@ -7,7 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,22 @@ def test_a_load_stamped_with_nanoseconds_is_read_on_its_day(double: Double) -> N
     assert day.rows == 6
     (day,) = double.days(second.window_to or NOW).values()
     assert day.rows == 13
+
+
+def test_a_state_that_was_loaded_again_makes_another_total(double: Double) -> None:
+    double.insert(
+        {"ORDER_ID": "a", "STATUS": "PLACED", "LOADED_AT": at(50)}, {"ORDER_ID": "b", "LOADED_AT": at(50)}
+    )
+    (before,) = double.days(NOW).values()
+    double.insert({"ORDER_ID": "a", "STATUS": "PAID", "LOADED_AT": at(40)})
+
+    (after,) = double.days(NOW).values()
+
+    assert (after.rows, after.amount) == (before.rows, before.amount)
+    assert after.loaded - before.loaded == 600
+    assert (
+        before.loaded == 2 * (NOW - timedelta(minutes=50) - datetime(2000, 1, 1, tzinfo=UTC)).total_seconds()
+    )
 
 
 def test_events_within_a_microsecond_are_one_for_us(double: Double) -> None:

@@ -1,9 +1,9 @@
 """Reconcile: what the sources hold against what the lake holds, and a bounded proposal where they differ.
 
-By days: orders of Snowflake, their number and the sum of their amounts for each day of events, as the source has them
-now and as it gave them to certified runs, refused rows included and fixed ones as they came. By ids (``--ids``): every
-contact, account and lead of the source against certified Silver: whether it is live, and when it last changed. What a
-certified run received and refused is known to the lake.
+By days: orders of Snowflake, their number, the sum of their amounts and their load times for each day of events, as the
+source has them now and as it gave them to certified runs, refused rows included and fixed ones as they came. By ids
+(``--ids``): every contact, account and lead of the source against certified Silver: whether it is live, and when it last
+changed. What a certified run received and refused is known to the lake.
 
 All that is found goes to ops.reconciliations first; a difference then ends the job as failed, with the command that
 would close it, so that whoever is on call hears of it.
@@ -54,6 +54,7 @@ BY_ID = {
 
 # Bronze columns that say when a record changed and whether it is deleted.
 DELETES = {"hubspot": ("lastmodifieddate", "archived"), "salesforce": ("systemmodstamp", "isdeleted")}
+_2000 = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 MARK_GONE = f"{by_hand('reconcile')} --ids --mark-gone"
 
 
@@ -67,6 +68,7 @@ class Finding:
     lake_rows: int
     source_amount: Decimal | None = None
     lake_amount: Decimal | None = None
+    reloaded: bool = False
     missing: int | None = None
     outdated: int | None = None
     gone: int | None = None
@@ -87,7 +89,10 @@ class Finding:
             if self.missing is None
             else f", {self.missing} missing, {self.outdated} older than at the source, {self.gone} gone at the source"
         )
-        return f"{self.table}, {self.day}: source {self.source_rows}, lake {self.lake_rows}{amounts}{ids}"
+        loads = ", of other load times" if self.reloaded else ""
+        return (
+            f"{self.table}, {self.day}: source {self.source_rows}, lake {self.lake_rows}{amounts}{loads}{ids}"
+        )
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +149,7 @@ def compare(
             lake.get(day, nothing).rows,
             source.get(day, nothing).amount,
             lake.get(day, nothing).amount,
+            reloaded=source.get(day, nothing).loaded != lake.get(day, nothing).loaded,
             proposal=proposals.get(day),
         )
         for day in days
@@ -171,7 +177,7 @@ def _days(job: Job, count: int) -> list[Finding]:
     since = until - timedelta(days=count)
     source = snowflake.days(job.settings, since, until, known.watermark)
     lake = {
-        row["day"]: DayTotal(row["rows"], row["amount"] or Decimal(0))
+        row["day"]: DayTotal(row["rows"], row["amount"] or Decimal(0), int(row["loaded"] or 0))
         for row in _lake_days(job, known, since, until).collect()
     }
     return compare(source, lake, [since + timedelta(days=n) for n in range(count)])
@@ -197,7 +203,11 @@ def _lake_days(job: Job, known: Certification, since: date, until: date) -> Data
     return (
         rows.where("_place = 1")
         .groupBy(F.to_date("event_ts").alias("day"))
-        .agg(F.count(F.lit(1)).alias("rows"), F.sum("amount").cast("decimal(38,2)").alias("amount"))
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.sum("amount").cast("decimal(38,2)").alias("amount"),
+            F.sum((F.unix_seconds("loaded_at") - _2000).cast("decimal(20,0)")).alias("loaded"),
+        )
     )
 
 

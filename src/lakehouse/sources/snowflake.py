@@ -106,10 +106,15 @@ def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) 
 
 @dataclass(frozen=True)
 class DayTotal:
-    """Orders whose event lies in a day: distinct (order, event), and the sum of their newest amounts."""
+    """Orders whose event lies in a day: distinct (order, event), and sums over the newest state of each.
+
+    ``loaded``: the seconds from 2000 to their load times, so that a state that was loaded again makes another sum, also
+    where its amount is what it was.
+    """
 
     rows: int
     amount: Decimal
+    loaded: int = 0
 
 
 def days(settings: Settings, since: date, until: date, loaded_until: datetime) -> dict[date, DayTotal]:
@@ -120,8 +125,9 @@ def days(settings: Settings, since: date, until: date, loaded_until: datetime) -
     table = _table(settings)
     # Whole hundredths: exact, whatever server and driver make of a sum of decimals.
     query = f"""
-        SELECT DAY, COUNT(*), SUM((AMOUNT * 100)::BIGINT) FROM (
-            SELECT {EVENT_TS}::DATE AS DAY, AMOUNT
+        SELECT DAY, COUNT(*), SUM((AMOUNT * 100)::BIGINT),
+               SUM(DATEDIFF(SECOND, '2000-01-01'::TIMESTAMP_NTZ, LOADED)) FROM (
+            SELECT {EVENT_TS}::DATE AS DAY, AMOUNT, {_as_landed(LOADED_AT)} AS LOADED
             FROM {table}
             WHERE {EVENT_TS} >= '{since}'::DATE AND {EVENT_TS} < '{until}'::DATE AND ORDER_ID IS NOT NULL
               AND ({_up_to(loaded_until)} OR {LOADED_AT} IS NULL)
@@ -134,8 +140,8 @@ def days(settings: Settings, since: date, until: date, loaded_until: datetime) -
     with _translated(settings, table), _cursor(settings, login) as cursor:
         cursor.execute(query)
         return {
-            day: DayTotal(rows, Decimal(int(hundredths or 0)).scaleb(-2))
-            for day, rows, hundredths in cursor.fetchall()
+            day: DayTotal(rows, Decimal(int(hundredths or 0)).scaleb(-2), int(seconds or 0))
+            for day, rows, hundredths, seconds in cursor.fetchall()
         }
 
 
