@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
+from snowflake.connector import errors as sf
 
 from lakehouse.errors import CredentialsError, LakehouseError, SourceError, SourceUnavailable
-from lakehouse.sources import fx, hubspot, salesforce
+from lakehouse.sources import fx, hubspot, kafka, salesforce, snowflake
 from lakehouse.sources.published import SERVICES, ComeBackLater, Means, find
 from local.saas.ecb import Ecb
 from local.saas.hubspot import HubSpot
@@ -109,6 +111,18 @@ def test_salesforce(setup: Setup, records: Store, auth: str, door: str) -> None:
 def test_ecb(setup: Setup, records: Store) -> None:
     faults = {each.code: {"of": "ecb", "service": "ecb", "status": each.status} for each in SERVICES["ecb"]}
     say(setup, "fx", Ecb(records, lambda: None), fx.extract, faults)
+
+
+def test_snowflake_and_kafka_by_what_their_clients_raise() -> None:
+    for each in SERVICES["snowflake"]:
+        raised = snowflake.meaning(sf.DatabaseError("words", errno=int(each.code)), "A.B.C", "the/secret")
+        assert type(raised) is RAISED[each.means], each
+        assert raised.hint == each.hint.format(secret="the/secret")
+    for each in SERVICES["kafka"]:
+        heard = [KafkaError(KafkaError._ALL_BROKERS_DOWN), KafkaError(getattr(KafkaError, each.code))]
+        raised = kafka.meaning(heard, "orders", "the/secret")
+        assert type(raised) is RAISED[each.means], each
+        assert raised.hint == each.hint.format(secret="the/secret")
 
 
 @pytest.mark.parametrize("service", SERVICES)

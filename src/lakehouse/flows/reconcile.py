@@ -2,8 +2,8 @@
 
 By days: orders of Snowflake, their number, the sum of their amounts and their load times for each day of events, as the
 source has them now and as it gave them to certified runs, refused rows included and fixed ones as they came. By ids
-(``--ids``): every contact, account and lead of the source against certified Silver: whether it is live, and when it last
-changed. What a certified run received and refused is known to the lake.
+(``--ids``): every contact, account and lead of the source against certified Silver: whether it is live, and when it
+last changed. What a certified run received and refused is known to the lake.
 
 All that is found goes to ops.reconciliations first; a difference then ends the job as failed, with the command that
 would close it, so that whoever is on call hears of it.

@@ -32,7 +32,6 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from lakehouse.errors import (
-    CredentialsError,
     LakehouseError,
     SourceError,
     SourceUnavailable,
@@ -43,6 +42,7 @@ from lakehouse.runs import run_time
 from lakehouse.secrets import Secret, read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.marks import Marks, read_marks
+from lakehouse.sources.published import Means, find
 from lakehouse.sources.watermark import Watermark, backfilled, window_end
 from lakehouse.submit import QUARANTINE
 
@@ -476,14 +476,10 @@ def meaning(errors: Iterable[KafkaError], topic: str, secret: str) -> LakehouseE
     """What errors of the client mean for us; a refused login shows only among those that its callback heard."""
     known = list(errors)
     text = "; ".join(dict.fromkeys(f"{error.name()} ({error.str()})" for error in known[:3]))
-    if any(error.code() in _REFUSED for error in known):
-        return CredentialsError(
-            f"Kafka: received {text}, expected to be let in", hint=f"check the secret {secret}"
-        )
-    if any(error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC} for error in known):
-        return SourceError(
-            f"Kafka: there is no topic {topic}", hint="create it, or correct sources.kafka.topic"
-        )
+    if (named := next((each for error in known if (each := find("kafka", error.name()))), None)) is not None:
+        is_missing = named.means is Means.REFUSED
+        message = f"Kafka: there is no topic {topic} ({text})" if is_missing else f"Kafka: received {text}"
+        return named.error(message, secret=secret)
     return SourceUnavailable(f"Kafka: received {text}, expected an answer", hint="run the task again later")
 
 

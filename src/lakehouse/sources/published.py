@@ -288,10 +288,78 @@ _ECB = (
     Published("429", AGAIN, _RERUN, 429),
 )
 
+# Numbers of the server and of its connector, which has repeated by itself what is worth repeating at once.
+_SNOWFLAKE = (
+    Published("604", LATER, "somebody cancelled the query: " + _RERUN),
+    Published(
+        "606", REFUSED, "grant USAGE on the warehouse that the secret {secret} names, or correct its name"
+    ),
+    Published("625", LATER, "too many wait for the same lock: " + _RERUN),
+    Published("630", LATER, "the query ran into the timeout of statement or warehouse: " + _RERUN),
+    Published("1003", REFUSED, _OWN_FAULT),
+    Published(
+        "2003", REFUSED, "check sources.snowflake.table, and grant the role USAGE on database and schema"
+    ),
+    Published(
+        "3001", RIGHTS, "grant the role SELECT on the table and USAGE on what it is in" + _ADMINISTRATOR
+    ),
+    Published("250001", LATER, _RERUN),
+    Published("250002", LATER, _RERUN),
+    Published("250003", LATER, _RERUN),
+    Published("250005", LATER, _RERUN),
+    Published("250007", LATER, _RERUN),
+    Published("251005", SECRET, "put a username into the secret {secret}: it has none"),
+    Published("251006", SECRET, "put what signs the user in into the secret {secret}: it has nothing"),
+    Published("251011", LATER, _RERUN),
+    Published("251012", LATER, _RERUN),
+    Published("252010", LATER, _RERUN),
+    Published("290403", RIGHTS, "let this address in: network policy, private link" + _ADMINISTRATOR),
+    Published(
+        "290404", SECRET, "put the account's identifier into the secret {secret}: there is none of this name"
+    ),
+    Published("390100", SECRET, "put working credentials of the user into the secret {secret}"),
+    Published("390102", RIGHTS, "unlock the user, which too many wrong tries have locked"),
+    Published("390112", LATER, "the session ended: " + _RERUN),
+    Published("390113", LATER, "the session ended: " + _RERUN),
+    Published("390114", LATER, "the session ended: " + _RERUN),
+    Published("390115", LATER, "the session ended: " + _RERUN),
+    Published(
+        "390144",
+        SECRET,
+        "register the public half of the key in the secret {secret} with the user, or put the "
+        "right key there; a clock that is minutes off is refused as well",
+    ),
+    Published("390145", LATER, "the session ended: " + _RERUN),
+    Published("390186", RIGHTS, "grant the user its default role" + _ADMINISTRATOR),
+    Published("390318", SECRET, "put a new token into the secret {secret}: this one has expired"),
+    Published("390422", RIGHTS, "add this address to the network policy of the user" + _ADMINISTRATOR),
+)
+
+# What is not here, librdkafka repeats by itself, and another run can.
+_KAFKA = (
+    Published("_AUTHENTICATION", SECRET, "put working values into the secret {secret}"),
+    Published(
+        "SASL_AUTHENTICATION_FAILED", SECRET, "put a working api_key and api_secret into the secret {secret}"
+    ),
+    Published(
+        "TOPIC_AUTHORIZATION_FAILED", RIGHTS, "let the key read and describe the topic" + _ADMINISTRATOR
+    ),
+    Published(
+        "GROUP_AUTHORIZATION_FAILED",
+        RIGHTS,
+        "let the key read the group that the secret {secret} names; the key is good",
+    ),
+    Published("CLUSTER_AUTHORIZATION_FAILED", RIGHTS, "let the key describe the cluster" + _ADMINISTRATOR),
+    Published("UNKNOWN_TOPIC_OR_PART", REFUSED, "create the topic, or correct sources.kafka.topic"),
+    Published("_UNKNOWN_TOPIC", REFUSED, "create the topic, or correct sources.kafka.topic"),
+)
+
 SERVICES: dict[str, tuple[Published, ...]] = {
     "hubspot": _HUBSPOT,
     "salesforce": _SALESFORCE,
     "salesforce oauth": _SALESFORCE_OAUTH,
+    "snowflake": _SNOWFLAKE,
+    "kafka": _KAFKA,
     "ecb": _ECB,
     "http": _HTTP,
 }

@@ -33,6 +33,7 @@ from lakehouse.names import column_names
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 from lakehouse.snowflake import Login, connection, read_login
+from lakehouse.sources.published import Means, find
 from lakehouse.sources.retry import short
 from lakehouse.sources.watermark import Watermark, backfilled, overlap, window_end
 
@@ -303,10 +304,7 @@ def _parts(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-# Server codes of logins and sessions are 390000 to 394999; all but these speak of credentials and rights.
-_SESSION_ENDED = {390112, 390113, 390114, 390115, 390145}
-_RIGHTS = {3001, 251005, 251006, 290403, 290404}
-_UNREACHABLE = {250001, 250002, 250003, 250005, 250007, 251011, 251012, 252010, 290000}
+# Errors without a number that is published; server codes from 390000 to 394999 speak of logins.
 _HTTP_WEATHER = (
     sf.OperationalError,
     sf.InternalServerError,
@@ -339,14 +337,17 @@ def _translated(settings: Settings, table: str) -> Iterator[None]:
 def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
     """What an error of the connector means for us. The connector has already repeated what is worth repeating."""
     text = f"Snowflake {table}: received {type(error).__name__} {error.errno} ({error.sqlstate})"
-    is_login = 390_000 <= error.errno < 395_000 and error.errno not in _SESSION_ENDED
-    if is_login or error.errno in _RIGHTS or isinstance(error, sf.ForbiddenError):
+    if (known := find("snowflake", str(error.errno))) is not None:
+        detail = f": {short(error.raw_msg or '', 300)}" if known.means is Means.REFUSED else ""
+        return known.error(f"{text}{detail}", secret=secret)
+    is_login = 390_000 <= error.errno < 395_000
+    if is_login or isinstance(error, sf.ForbiddenError):
         return CredentialsError(
             f"{text}, expected to be let in",
             hint=f"check account, user and private_key, token or password in the secret {secret}: a key has to be "
             "registered with the user, a token not expired; then the user's role and network policy",
         )
-    if error.errno in _SESSION_ENDED | _UNREACHABLE or isinstance(error, _HTTP_WEATHER):
+    if isinstance(error, _HTTP_WEATHER):
         return SourceUnavailable(
             f"{text}, expected an answer", hint="run the task again later; nothing was landed"
         )
