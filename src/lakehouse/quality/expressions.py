@@ -111,7 +111,7 @@ def _is_small(node: Any) -> bool:
     if length is None or length.getClass().getSimpleName() != "Literal":
         return False
     text = str(length.toString())
-    return text.isdigit() and int(text) <= _MAX_PADDED
+    return text.isascii() and text.isdigit() and int(text) <= _MAX_PADDED
 
 
 def _unanalysable(spark: SparkSession, sql: str, fields: Collection[str]) -> tuple[str, str] | None:
