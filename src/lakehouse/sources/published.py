@@ -337,9 +337,11 @@ _SNOWFLAKE = (
 
 # What is not here, librdkafka repeats by itself, and another run can.
 _KAFKA = (
-    Published("_AUTHENTICATION", SECRET, "put working values into the secret {secret}"),
+    Published("_AUTHENTICATION", SECRET, "check the secret {secret}: the brokers do not accept its values"),
     Published(
-        "SASL_AUTHENTICATION_FAILED", SECRET, "put a working api_key and api_secret into the secret {secret}"
+        "SASL_AUTHENTICATION_FAILED",
+        SECRET,
+        "check the secret {secret}: the brokers do not accept its api_key and api_secret",
     ),
     Published(
         "TOPIC_AUTHORIZATION_FAILED", RIGHTS, "let the key read and describe the topic" + _ADMINISTRATOR
