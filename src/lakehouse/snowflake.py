@@ -35,7 +35,7 @@ from lakehouse.secrets import Secret, read_secret
 Method = Literal["private_key", "token", "password"]
 METHODS: tuple[Method, ...] = ("private_key", "token", "password")
 _LEAST_BITS = 2_048
-_MAKE = "make one as the runbook says (2.3)"
+_MAKE = "the runbook (2.4) says how a key pair or a token is made"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_login(secret: str, also: Iterable[str] = ()) -> Login:
         received = ", ".join(sorted(name for name, value in found.items() if value))
         raise CredentialsError(
             f"secret {secret}: received {received}, expected user and one of {', '.join(METHODS)}",
-            hint=f"a user of TYPE=SERVICE signs in by private_key or token: {_MAKE}",
+            hint=f"a user of TYPE=SERVICE signs in by private_key or token; {_MAKE}",
         )
     places = {
         name: found[name]
