@@ -31,15 +31,15 @@ class Secret(dict[str, str]):
     __str__ = __repr__
 
 
-def read_secret(name: str, required: Iterable[str]) -> Secret:
-    """The fields of a JSON secret.
+def read_secret(name: str, required: Iterable[str], more: str = "") -> Secret:
+    """The fields of a JSON secret; ``more`` says in a hint which others the caller looks for.
 
     Raises CredentialsError where the secret or one of ``required`` is missing, SourceUnavailable where Secrets
     Manager does not answer.
     """
     fields = tuple(required)
     put = (
-        f"a JSON object with {', '.join(fields)} in a file that you alone can read (chmod 600), then: "
+        f"a JSON object with {', '.join(fields)}{more} in a file that you alone can read (chmod 600), then: "
         f"aws secretsmanager put-secret-value --secret-id {name} --secret-string file://secret.json"
     )
     client = boto3.client(

@@ -63,7 +63,7 @@ def read_login(secret: str, also: Iterable[str] = ()) -> Login:
     Raises CredentialsError where a field is missing or the key is none, SourceUnavailable where Secrets Manager does
     not answer.
     """
-    found = read_secret(secret, ("account", "warehouse", *also))
+    found = read_secret(secret, ("account", "warehouse", *also), f", user and one of {', '.join(METHODS)}")
     user = found.get("user") or found.get("username")
     method = next((name for name in METHODS if found.get(name)), None)
     if user is None or method is None:
