@@ -35,16 +35,18 @@ ALL: dict[str, Any] = {"Filter": {"Prefix": ""}}
         ),
     ],
 )
-def test_the_lifecycle_says_how_long(
-    aws: Aws, lake: str, rules: list[dict[str, Any]], days: int | None
-) -> None:
+def test_the_lifecycle_says_how_long(rules: list[dict[str, Any]], days: int | None) -> None:
+    assert store.removed_after(rules) == days
+
+
+def test_a_bucket_without_versions_keeps_nothing_and_one_without_rules_all(aws: Aws, lake: str) -> None:
     s3, bucket = aws.client("s3"), lake.removeprefix("s3://")
     assert store.kept_days(lake) == 0
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     assert store.kept_days(lake) is None
-    listed = [{"ID": str(number), **rule} for number, rule in enumerate(rules)]
-    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": listed})
-    assert store.kept_days(lake) == days
+    rules: Any = {"Rules": [{"ID": "old", **AFTER, **ALL}]}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rules)
+    assert store.kept_days(lake) == 30
 
 
 def test_old_versions_are_found_with_the_time_from_which_they_count(aws: Aws, lake: str) -> None:

@@ -6,7 +6,7 @@ import functools
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -186,18 +186,24 @@ def kept_days(bucket_uri: str) -> int | None:
         if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
             raise
         return None
+    return removed_after([dict(rule) for rule in rules])
+
+
+def removed_after(rules: Sequence[Mapping[str, Any]]) -> int | None:
+    """After how many days lifecycle rules remove every old version of all objects; None where none does."""
     days = [
         rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
         for rule in rules
         if rule["Status"] == "Enabled"
         and "NoncurrentDays" in rule.get("NoncurrentVersionExpiration", {})
+        # A number of old versions that stay, whatever their age.
         and "NewerNoncurrentVersions" not in rule["NoncurrentVersionExpiration"]
-        and not _is_narrowed(dict(rule))
+        and not _is_narrowed(rule)
     ]
     return min(days, default=None)
 
 
-def _is_narrowed(rule: dict[str, Any]) -> bool:
+def _is_narrowed(rule: Mapping[str, Any]) -> bool:
     """Whether a lifecycle rule holds for some objects only. An old form has its prefix beside the filter."""
     return bool(rule.get("Prefix")) or any(value != "" for value in (rule.get("Filter") or {}).values())
 
