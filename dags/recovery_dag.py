@@ -12,6 +12,7 @@ Trigger it as it is (`status`), look, then e.g. with `{"action": "restore-silver
 | take a refused run in as it is | `recertify` | `table`, `run`, `accept` |
 | take a run out; its window comes again | `discard` | `table`, `run`, `with_dependents` |
 | make Silver anew from Bronze | `restore-silver` | `table`; `reload`, `run` |
+| make a table with missing or broken objects readable | `repair` | `table` |
 | publish Silver anew | `rebuild-gold` | |
 | go back to a certified version | `rollback` | `table`, `version` or `time`; `with_dependents` |
 | finish a publication that was cut off | `complete-publication` | |
@@ -41,6 +42,7 @@ ACTIONS = [
     "recertify",
     "discard",
     "restore-silver",
+    "repair",
     "rebuild-gold",
     "rollback",
     "complete-publication",

@@ -24,7 +24,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from local import door
+from local import bootstrap, door
 from local.stack import AIRFLOW_PORT, REPO, Stack, running
 from local.supervisor import ServiceError, ServiceSpec, Supervisor, base_environment
 
@@ -285,6 +285,8 @@ def main(argv: list[str] | None = None) -> int:
                 flush=True,
             )
             while not ending.wait(2):
+                if uploaded := bootstrap.ship(stack):
+                    print(f"shipped what changed in the tree: {', '.join(uploaded)}", flush=True)
                 for spec in specs(stack, port):
                     if supervisor.running(spec.name) is None:
                         raise ServiceError(f"{spec.name} has ended; its log: {supervisor.log(spec.name)}")

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from local import airflow
+from local import airflow, bootstrap
 from local.stack import Stack, running
 from local.supervisor import ServiceError
 
@@ -97,6 +97,7 @@ def run(
 ) -> RunResult:
     """Run the DAG once, now. Returns whatever happened; raises ServiceError only where Airflow itself did not run."""
     airflow.prepare(stack)
+    bootstrap.ship(stack)
     begun = time.monotonic()
     logs = airflow.home(stack.state) / "logs" / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{dag_id}"
     logs.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,8 @@ TOPIC = "lakehouse-alerts"
 # The fewest that terraform/variables.tf takes: a laptop's disk is small.
 NONCURRENT_DAYS = 7
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+#: What lies beside the library's zip in the code bucket.
+FOLDERS = (("config", "*.yaml"), ("jobs", "*.py"), ("scripts", "*.py"), ("emr_configs", "*"))
 
 
 def run(stack: Stack, say: Callable[[str], None]) -> dict[str, str]:
@@ -181,8 +183,7 @@ def _application(stack: Stack) -> str:
 
 def artefacts() -> Iterator[tuple[str, bytes]]:
     """Key and bytes of everything a job is submitted with."""
-    folders = (("config", "*.yaml"), ("jobs", "*.py"), ("scripts", "*.py"), ("emr_configs", "*"))
-    for folder, pattern in folders:
+    for folder, pattern in FOLDERS:
         for path in sorted((REPO / folder).glob(pattern)):
             if path.is_file():
                 yield f"{folder}/{path.name}", path.read_bytes()
@@ -213,6 +214,37 @@ def _tree(folder: Path) -> list[Path]:
     return [
         p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc"
     ]
+
+
+def ship(stack: Stack) -> list[str]:
+    """Upload what differs from the tree, where a file of it has changed since the last time; returns the keys.
+
+    Asked before every submission, so that a job runs what is in the tree: names, times and sizes are looked at, and
+    bytes only where one of them is another.
+    """
+    mark = stack.state / "shipped"
+    seen = _seen()
+    if mark.exists() and mark.read_text() == seen:
+        return []
+    uploaded = upload_artefacts(stack)
+    mark.write_text(seen)
+    return uploaded
+
+
+def _seen() -> str:
+    """The names, times and sizes of all files that are shipped."""
+    digest = hashlib.sha256()
+    for path in sorted(_sources()):
+        status = path.stat()
+        digest.update(f"{path.relative_to(REPO)} {status.st_mtime_ns} {status.st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    for folder, pattern in FOLDERS:
+        yield from (path for path in (REPO / folder).glob(pattern) if path.is_file())
+    for folder in ("src/lakehouse", "schema_definitions"):
+        yield from _tree(REPO / folder)
 
 
 def upload_artefacts(stack: Stack) -> list[str]:

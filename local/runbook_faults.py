@@ -328,7 +328,28 @@ def delta_log(running: Stack) -> Variables:
     _ran(running, run, "apply_contracts", *INGESTS, "dq_check_bronze")
     _delete(running, SILVER_ORDERS, lambda key: key == _MIDDLE)
     _failed(running, run, job, 10)
-    return {"TABLE": "silver.orders", "TABLE_PREFIX": SILVER_ORDERS, "JOB": job, "RUN": run}
+    return {"TABLE": "silver.orders", "JOB": job, "RUN": run}
+
+
+def broken_object(running: Stack) -> Variables:
+    """The largest data file of silver.orders is garbage, and no version of it is left; the day's promotion stops."""
+    run, job = _next_day(running), "bronze_to_silver"
+    _ran(running, run, "apply_contracts", *INGESTS, "dq_check_bronze")
+    s3, bucket = running.client("s3"), running.exports["LAKE_BUCKET"]
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=SILVER_ORDERS)["Contents"]
+    files = [each for each in found if each["Key"].endswith(".parquet") and "_delta_log" not in each["Key"]]
+    key = max(files, key=lambda each: each["Size"])["Key"]
+    for each in s3.list_object_versions(Bucket=bucket, Prefix=key).get("Versions", []):
+        s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+    s3.put_object(Bucket=bucket, Key=key, Body=b"garbage")
+    _failed(running, run, job, 10)
+    return {"TABLE": "silver.orders", "JOB": job, "RUN": run}
+
+
+def _some_garbage(running: Stack) -> bool:
+    s3, bucket = running.client("s3"), running.exports["LAKE_BUCKET"]
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=SILVER_ORDERS)["Contents"]
+    return any(each["Size"] == len(b"garbage") for each in found)
 
 
 def _no_middle(running: Stack) -> bool:
@@ -414,6 +435,7 @@ FAULTS: dict[str, Fault] = {
     "glue-out-of-step": Fault(glue_out_of_step, day=DAYS, shows=_not_in_athena),
     "table-dropped": Fault(table_dropped, day=DAYS, shows=_no_silver_orders),
     "delta-log": Fault(delta_log, shows=_no_middle),
+    "broken-object": Fault(broken_object, shows=_some_garbage),
     "lost-checkpoint": Fault(lost_checkpoint, finish=_whole_day, shows=_no_checkpoint, kafka_mode="stream"),
     "leaked-secret": Fault(leaked_secret, finish=_rest),
     "accept-rule": Fault(accept_rule, finish=_today),

@@ -43,7 +43,13 @@ ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 # Terminal errors with an exit code of their own.
 EXIT_CODES = {
     kind.code: kind.exit_code
-    for kind in (errors.GateFailed, errors.WatchAlarm, errors.UsageError, errors.ConfigError)
+    for kind in (
+        errors.GateFailed,
+        errors.WatchAlarm,
+        errors.UsageError,
+        errors.UnknownRun,
+        errors.ConfigError,
+    )
 }
 KNOWN_EXIT_CODES = (errors.EXIT_USAGE, errors.EXIT_TERMINAL, errors.EXIT_GATE, errors.EXIT_TRANSIENT)
 # As long as their DAG gives them; 3 hours to all others.
@@ -66,14 +72,15 @@ def main(argv: Sequence[str]) -> int:
             print(f"What to do: run scripts/{job}.py here, it needs no Spark", file=sys.stderr)
         return 2
     stack = None
-    if "EMR_APPLICATION_ID" not in os.environ and (REPO / "local").is_dir():
+    if (REPO / "local").is_dir():
         from local.supervisor import ServiceError
 
         try:
-            stack = _use_stack()
+            stack = _use_stack() if "EMR_APPLICATION_ID" not in os.environ else None
         except ServiceError as problem:
             print(f"emr_submit: {problem}", file=sys.stderr)
             return 1
+        _ship()
     # boto3 knows the Region by the second name alone.
     os.environ["AWS_REGION"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
     # What is optional has its default here: without one Airflow's own database would be asked.
@@ -257,6 +264,26 @@ def _use_stack() -> Path | None:
     stack = running()
     os.environ.update(stack.exports)
     return stack.state
+
+
+def _ship() -> None:
+    """Put what is in the tree where the job finds it, if it goes to the local stack; on AWS a release does that."""
+    from local import bootstrap
+    from local.stack import Stack
+    from local.supervisor import ServiceError
+
+    try:
+        stack = Stack.load()
+    except ServiceError:
+        return
+    if any(os.environ.get(name) != stack.exports.get(name) for name in ("AWS_ENDPOINT_URL", "CODE_BUCKET")):
+        return
+    try:
+        uploaded = bootstrap.ship(stack)
+    except BotoCoreError:
+        return  # a stack that is down: the submission says so
+    if uploaded:
+        print(f"shipped what changed in the tree: {', '.join(uploaded)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

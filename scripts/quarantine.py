@@ -23,7 +23,7 @@ if (REPO / "src" / "lakehouse").is_dir():
 
 import yaml  # noqa: E402  # the path to what follows is set just above
 
-from lakehouse import contracts  # noqa: E402
+from lakehouse import cli, contracts  # noqa: E402
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, LedgerImbalance, UsageError  # noqa: E402
 from lakehouse.observe.bounded import described  # noqa: E402
 from lakehouse.runs import new_run_id  # noqa: E402
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lakehouse.quality.refused import Selection
 
 STATUSES = ("open", "fixed", "replayed", "discarded")
-_DRY = "Nothing was written. To do it, add: --apply --by YOUR-NAME"
+_DRY = 'Nothing was written. To do it, add: --apply --by "$USER"'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace, Settings], int] = arguments.command
     try:
         if getattr(arguments, "apply", False) and not (arguments.by or "").strip():
-            raise UsageError("received --apply without --by, expected who does it", hint="add --by YOUR-NAME")
+            raise UsageError("received --apply without --by, expected who does it", hint='add --by "$USER"')
         return command(arguments, load_settings(settings_location(arguments.config)))
     except LakehouseError as error:
         print(error.told("quarantine"), file=sys.stderr)
@@ -61,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        told = cli.recognised(error, arguments.config)
+        if isinstance(told, LakehouseError):
+            print(told.told("quarantine"), file=sys.stderr)
+            return told.exit_code
         print(f"quarantine: UNEXPECTED: {described(error)}", file=sys.stderr)
         print(
             "What to do: look whether the lake can be reached (`make local-status`), and try again",
@@ -385,7 +389,6 @@ def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _run_replay(arguments: argparse.Namespace, request: Request, run_id: str) -> int:
     """One replay as a job: with outcome, lineage and exit code of its own."""
-    from lakehouse import cli
     from lakehouse.flows import replay as replaying
 
     def story(job: Job) -> None:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if applies and not (request.by.strip() and request.why.strip()):
             raise UsageError(
                 "received --apply without --by and --why, expected who does it and why",
-                hint='add --by YOUR-NAME --why "what others will understand in a year"',
+                hint='add --by "$USER" --why "what others will understand in a year"',
             )
         return _run(arguments, request, applies)
     except LakehouseError as error:
@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        told = cli.recognised(error, arguments.config)
+        if isinstance(told, LakehouseError):
+            print(told.told(JOB), file=sys.stderr)
+            return told.exit_code
         print(f"{JOB}: UNEXPECTED: {described(error)}", file=sys.stderr)
         print(
             "What to do: look whether the lake can be reached (`make local-status`), and try again",
@@ -90,12 +94,12 @@ def _run(arguments: argparse.Namespace, request: Request, applies: bool) -> int:
     outcome = Outcome(job=JOB, run_id=run_id, started_at=run_time(run_id))
     story(Job(JOB, load_settings(arguments.config), run_id, outcome, arguments))
     if hasattr(arguments, "apply") and not getattr(arguments, "status", False):
-        print('Nothing was written. To do it, add: --apply --by YOUR-NAME --why "…"')
+        print('Nothing was written. To do it, add: --apply --by "$USER" --why "your reason"')
     return 0
 
 
 def _action(name: str) -> Action:
-    from lakehouse.flows.recovery import erase, gold, rerun, runs, silver, status, stream, versions
+    from lakehouse.flows.recovery import erase, gold, repair, rerun, runs, silver, status, stream, versions
 
     actions: dict[str, Action] = {
         "status": status.print_status,
@@ -104,6 +108,7 @@ def _action(name: str) -> Action:
         "discard": runs.discard,
         "restore-silver": silver.restore_silver,
         "rebuild-gold": gold.rebuild_gold,
+        "repair": repair.repair,
         "rollback": versions.rollback,
         "complete-publication": gold.complete_publication,
         "recover-checkpoint": stream.recover_checkpoint,
@@ -223,6 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--table", help="Silver table (default: all)")
     restore.add_argument("--reload", action="store_true", help="first load Bronze again from its landing")
     runs(restore, "with --reload: a Bronze run (default: all certified)")
+    repair = add("repair", "a table of which objects are missing or broken, readable again")
+    repair.add_argument("--table", required=True, help="any table, dotted")
     add("rebuild-gold", "publish certified Silver anew")
     rollback = add("rollback", "a Silver table, or all of Gold, back to a certified version")
     rollback.add_argument("--table", required=True, help="Silver or Gold table, dotted")

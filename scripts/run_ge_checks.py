@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 if (REPO / "src" / "lakehouse").is_dir():
     sys.path[:0] = [str(REPO / "src"), str(REPO)]
 
-from lakehouse import contracts  # noqa: E402  # the path to it is set just above
+from lakehouse import cli, contracts  # noqa: E402  # the path to it is set just above
 from lakehouse.contracts import Contract  # noqa: E402
 from lakehouse.errors import EXIT_GATE, LakehouseError, NotCertified, UsageError  # noqa: E402
 from lakehouse.landing import read_manifest  # noqa: E402
@@ -61,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LakehouseError as error:
         print(error.told("run_ge_checks"), file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        told = cli.recognised(error, arguments.config)
+        if not isinstance(told, LakehouseError):
+            raise
+        print(told.told("run_ge_checks"), file=sys.stderr)
+        return told.exit_code
     print(_report(contract, about, results))
     return EXIT_GATE if outcome_of(results) == "failed" else 0
 
@@ -79,6 +85,7 @@ def _results(
     """What the rules find, and what they looked at, in words."""
     from lakehouse.delta.read import head, read
     from lakehouse.flows import gate
+    from lakehouse.flows.known import require_known
     from lakehouse.quality import gx
     from lakehouse.session import spark_session
 
@@ -86,6 +93,8 @@ def _results(
         run_id = _last_judged(settings, contract)
     if contract.layer == "gold" and run_id is not None:
         raise UsageError("received --run-id for a Gold table, expected none: Gold has no gate of its own")
+    if run_id is not None:
+        require_known(settings, run_id)
     at = datetime.now(UTC) if run_id is None else run_time(run_id)
     spark: SparkSession = spark_session("run_ge_checks", settings.lake_uri)
     live = head(spark, settings.table_uri(contract.name))

@@ -377,6 +377,17 @@ data "aws_iam_policy_document" "emr" {
     resources = [for prefix in distinct(concat(each.value.reads, each.value.writes)) : "${local.lake}/${prefix}/*"]
   }
 
+  # An object of a table that is broken is put back from the version that is whole (lakehouse.flows.recovery.repair).
+  dynamic "statement" {
+    for_each = each.key == "recover" ? [1] : []
+
+    content {
+      sid       = "VersionsOfTables"
+      actions   = ["s3:GetObjectVersion"]
+      resources = [for layer in ["bronze", "silver", "gold", "ops"] : "${local.lake}/${layer}/*"]
+    }
+  }
+
   statement {
     sid       = "WriteLake"
     actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import boto3
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from lakehouse import store
 from lakehouse.contracts import glue
-from lakehouse.errors import TerminalError, Violation
+from lakehouse.errors import TableUnreadable, TerminalError, Violation
 from lakehouse.settings import Settings
+from lakehouse.submit import RECOVER
 
 if TYPE_CHECKING:
     from mypy_boto3_glue import GlueClient
@@ -112,12 +114,14 @@ def open_table(location: str) -> DeltaTable:
 def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration]:
     """Bring Glue to what the Delta logs say. Idempotent; drops nothing.
 
-    Every table that can be is registered before CatalogConflict or CatalogRefused names all that cannot.
+    Every table that can be is registered before CatalogConflict, CatalogRefused or TableUnreadable names all that
+    cannot.
     """
     client = boto3.client("glue", region_name=settings.region)
     results: list[Registration] = []
     conflicts: list[str] = []
     refused: list[Violation] = []
+    unreadable: dict[str, str] = {}
     for layer in layers:
         database = getattr(settings.glue, layer)
         _ensure_database(client, database, f"{settings.lake_uri}/{layer}")
@@ -126,6 +130,8 @@ def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration
                 results.append(
                     _register(client, database, f"{layer}.{name}", settings.table_uri(f"{layer}.{name}"))
                 )
+            except DeltaError as error:
+                unreadable[f"{layer}.{name}"] = str(error).strip().partition("\n")[0][:300]
             except CatalogConflict as conflict:
                 conflicts.append(conflict.message)
             except CatalogRefused as refusal:
@@ -141,6 +147,12 @@ def register(settings: Settings, layers: tuple[Layer, ...]) -> list[Registration
             "Glue does not take tables of these forms; the others are registered",
             hint="rename the folder or the column, or drop the table, then run this again",
             violations=tuple(refused),
+        )
+    if unreadable:
+        raise TableUnreadable(
+            "; ".join(f"{name} cannot be read: {why}" for name, why in unreadable.items())
+            + "; the others are registered",
+            hint="; ".join(f"{RECOVER} repair --table {name}" for name in unreadable),
         )
     return results
 

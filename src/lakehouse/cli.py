@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from openlineage.client.event_v2 import RunState
 
+from lakehouse import contracts
 from lakehouse.delta import damage
+from lakehouse.delta.broken import Broken
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, writable
 from lakehouse.masks import masked
 from lakehouse.observe import lineage, logs, metrics
 from lakehouse.observe.outcome import Failure, Outcome, Parent, write
 from lakehouse.runs import new_run_id, run_time
-from lakehouse.settings import Settings, load_settings
+from lakehouse.settings import Settings, load_settings, settings_location
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -128,7 +130,7 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
         story(context)
         outcome.status = "succeeded"
     except Exception as raised:
-        failure = damage.recognised(raised)
+        failure = damage.recognised(raised, lambda: broken_logs(settings))
         outcome.status = "failed"
         outcome.error, exit_code = _failure(failure)
         if isinstance(failure, LakehouseError):
@@ -143,6 +145,20 @@ def run(job: str, story: Callable[[Job], None], arguments: argparse.Namespace) -
     uri = write(settings, outcome)
     log.info("%s after %.1f s; outcome: %s", outcome.status, outcome.seconds, uri)
     return exit_code
+
+
+def recognised(error: Exception, config: str | None) -> Exception:
+    """What an error of a script says of tables that cannot be read, where that is what it says."""
+    try:
+        settings = load_settings(settings_location(config))
+    except LakehouseError:
+        return error
+    return damage.recognised(error, lambda: broken_logs(settings))
+
+
+def broken_logs(settings: Settings) -> dict[str, list[Broken]]:
+    """Tables whose log is broken, for an error that names none."""
+    return damage.look({name: settings.table_uri(name) for name in contracts.names()})
 
 
 def _note(outcome: Outcome, problem: str | None) -> None:

@@ -83,6 +83,12 @@ class UsageError(TerminalError):
     exit_code = EXIT_USAGE
 
 
+class UnknownRun(UsageError):
+    """A run id was given that no run has left anything of. Nothing was judged, promoted or published."""
+
+    code = "UNKNOWN_RUN"
+
+
 class ConfigError(TerminalError):
     """A setting is missing, unknown or of the wrong form."""
 
@@ -127,7 +133,7 @@ class StreamRefused(TerminalError):
 
 
 class LandingConflict(TerminalError):
-    """Landing files do not match their manifest."""
+    """A file of a landing is missing or cannot be read."""
 
     code = "LANDING_CORRUPT"
 
@@ -164,6 +170,12 @@ class NotCertified(TerminalError):
     code = "NOT_CERTIFIED"
 
 
+class StateUnreadable(TerminalError):
+    """An object by which jobs know of each other (outcome, verdict, manifest, marker) is not what one of them wrote."""
+
+    code = "STATE_UNREADABLE"
+
+
 class RecoveryRefused(TerminalError):
     """A recovery would lose rows, or is not what would help. Nothing was written."""
 
@@ -183,6 +195,10 @@ class StorageUnsafe(TerminalError):
 
 
 class TableUnreadable(TerminalError):
-    """Objects of a Delta table were deleted behind its back: a commit of its log, or a data file."""
+    """Objects of Delta tables are missing or not what was written: a commit or checkpoint of a log, a data file.
+
+    ``tables`` are their dotted names, where the error tells.
+    """
 
     code = "TABLE_UNREADABLE"
+    tables: tuple[str, ...] = ()

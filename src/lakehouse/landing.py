@@ -95,8 +95,9 @@ def landing_uri(settings: Settings, source: str, table: str, run_id: str) -> str
 
 def read_manifest(settings: Settings, source: str, table: str, run_id: str) -> Manifest | None:
     """The manifest of a run, or None where the run has not landed (completely)."""
-    body = store.get(f"{landing_uri(settings, source, table, run_id)}/manifest.json")
-    return None if body is None else Manifest.model_validate_json(body)
+    uri = f"{landing_uri(settings, source, table, run_id)}/manifest.json"
+    body = store.get(uri)
+    return None if body is None else store.parsed(Manifest, uri, body)
 
 
 def parquet_schema(uri: str) -> pa.Schema:

@@ -10,16 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from pydantic import BaseModel, ValidationError
 
-from lakehouse.errors import ConfigError, TransientError
+from lakehouse.errors import ConfigError, StateUnreadable, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+M = TypeVar("M", bound=BaseModel)
 
 # Seconds between the tries of a conditional create that met another request for its key; up to double, by chance.
 _CONFLICT_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -165,6 +168,25 @@ def get_each(uris: list[str]) -> list[tuple[str, bytes]]:
         return [(uri, body) for uri, body in zip(uris, pool.map(get, uris), strict=True) if body is not None]
 
 
+def parsed(model: type[M], uri: str, body: bytes) -> M:
+    """An object that a job wrote as this model. Raises StateUnreadable, naming it, where it is none."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise StateUnreadable(
+            f"{uri}: received {len(body)} bytes that are no {model.__name__} ({where}: {first['msg']}), expected what "
+            "a job wrote there",
+            hint="put the version that the bucket keeps of it back (RUNBOOK_AWS_2025.md 8.19), then repeat",
+        ) from error
+
+
+def parsed_each(model: type[M], uris: list[str]) -> list[M]:
+    """Many objects of a model, in the order given; a key gone meanwhile is left out."""
+    return [parsed(model, uri, body) for uri, body in get_each(uris)]
+
+
 def has_versions(prefix_uri: str) -> bool:
     """Whether the bucket holds any object below a prefix, be it deleted: then a version of it is left."""
     bucket, prefix = split(prefix_uri)
@@ -231,6 +253,47 @@ def superseded_since(prefix_uri: str, before: datetime) -> Iterator[datetime]:
             if is_version and not is_latest and modified < before and newer is not None and newer[0] == key:
                 yield newer[1]
             newer = (key, modified)
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """A version of an object that a bucket keeps below its newest one, or below the marker of its deletion."""
+
+    uri: str
+    version_id: str
+    modified: datetime
+
+
+def earlier_versions(uri: str) -> list[StoredVersion]:
+    """The versions of an object but for what is there now, the newest first; none where the bucket keeps none."""
+    bucket, key = split(uri)
+    pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+    found = [
+        StoredVersion(uri, each["VersionId"], each["LastModified"])
+        for page in pages
+        for each in page.get("Versions", [])
+        if each["Key"] == key and not each["IsLatest"]
+    ]
+    return sorted(found, key=lambda each: each.modified, reverse=True)
+
+
+def deleted(prefix_uri: str) -> list[str]:
+    """URIs below a prefix whose newest version is the marker of a deletion; none where the bucket keeps no versions."""
+    bucket, prefix = split(prefix_uri)
+    pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+    return [
+        f"s3://{bucket}/{each['Key']}"
+        for page in pages
+        for each in page.get("DeleteMarkers", [])
+        if each["IsLatest"]
+    ]
+
+
+def get_version(version: StoredVersion) -> bytes:
+    """The bytes of a version of an object."""
+    bucket, key = split(version.uri)
+    answer = client().get_object(Bucket=bucket, Key=key, VersionId=version.version_id)
+    return answer["Body"].read()
 
 
 def sizes(prefix_uri: str) -> dict[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def table(spark: SparkSession, lake: str) -> str:
     """A table of two commits."""
-    uri = f"{lake}/table"
+    uri = f"{lake}/silver/a"
     for name in ("a", "b"):
         local_frame(spark, [(name,)], "name string").write.format("delta").mode("append").save(uri)
     spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
@@ -35,9 +35,14 @@ def test_deleted_objects_make_a_table_unreadable(spark: SparkSession, table: str
     with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever Delta and Spark make of it
         spark.read.format("delta").load(table).collect()
 
-    told = damage.recognised(raised.value)
+    told = damage.recognised(raised.value, lambda: damage.look({"silver.a": table}, files=True))
     assert isinstance(told, TableUnreadable)
-    assert "bring deleted objects back" in told.hint
+    assert f"silver.a cannot be read: {table}/" in told.message
+    assert told.hint == "scripts/emr_submit.sh recover repair --table silver.a"
+    # Nobody knows the table: then what Delta says, and no stack trace.
+    alone = damage.recognised(raised.value)
+    assert isinstance(alone, TableUnreadable)
+    assert "\n" not in alone.message
 
 
 def test_a_table_of_an_earlier_contract_is_told(spark: SparkSession, table: str) -> None:

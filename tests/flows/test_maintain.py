@@ -23,7 +23,7 @@ from lakehouse.delta.layout import MIB, Sizes, depth
 from lakehouse.delta.read import head, read
 from lakehouse.delta.write import merge, vacuum
 from lakehouse.errors import CommitConflict, ConfigError, UsageError
-from lakehouse.flows import leftovers, maintain, promote, publish
+from lakehouse.flows import known, leftovers, maintain, promote, publish
 from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.maintain import Entry, Limits
 from lakehouse.flows.publish import Intent, Marker, TableVersion
@@ -242,7 +242,7 @@ def test_a_promotion_that_no_gate_has_judged_is_left_alone(world: World) -> None
     promotion = promote.Promotion(
         table=table.name, run_id=run, table_id=live.table_id, version=live.version, inputs={}
     )
-    store.put(promote.promotion_uri(world.settings, table.name, run), promotion.model_dump_json().encode())
+    store.put(known.promotion_uri(world.settings, table.name, run), promotion.model_dump_json().encode())
 
     assert f"run {run} promoted" in (world.keep(table)["optimize"].skipped_reason or "")
     assert world.version(table) == live.version

@@ -21,8 +21,9 @@ from lakehouse.errors import GateFailed, NotCertified, UsageError
 from lakehouse.flows import gate
 from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.ingest import SOURCES
+from lakehouse.flows.known import promotion_uri
 from lakehouse.flows.landed import read_landed
-from lakehouse.flows.promote import PromotedInput, Promotion, promotion_uri
+from lakehouse.flows.promote import PromotedInput, Promotion
 from lakehouse.landing import LandingWriter
 from lakehouse.observe import outcome as outcomes
 from lakehouse.observe.outcome import Failure, LedgerCounts, Outcome, TableOutcome
@@ -293,7 +294,7 @@ def test_thresholds_let_pass_and_warn(spark: SparkSession, lake: str) -> None:
 
 def test_a_job_names_its_verdicts_even_where_it_fails(spark: SparkSession, lake: str) -> None:
     fx = Lake(spark, lake, [FX])
-    job = as_job(fx, new_run_id(NOON))
+    job = as_job(fx, fx.ingest(quotes(2), status="failed"))
     with pytest.raises(GateFailed):
         gate.check_bronze(job)
     assert [(each.table, each.outcome) for each in job.outcome.verdicts] == [(FX, "failed")]

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import Row
 
+from lakehouse import store
+from lakehouse.delta.broken import data_files
 from lakehouse.delta.read import head
 from lakehouse.flows import gate, promote
 from lakehouse.flows.ingest import certification
-from lakehouse.flows.recovery import base, gold, runs, silver, versions
+from lakehouse.flows.recovery import base, gold, repair, runs, silver, versions
 from lakehouse.landing import Kind, LandingWriter
 from lakehouse.quality.verdicts import Certification
 from lakehouse.sources.watermark import backfilled
@@ -26,6 +28,7 @@ from tests.quality.support import NOON
 ACTIONS: dict[str, base.Action] = {
     "recertify": runs.recertify,
     "discard": runs.discard,
+    "repair": repair.repair,
     "restore-silver": silver.restore_silver,
     "rollback": versions.rollback,
     "complete-publication": gold.complete_publication,
@@ -132,3 +135,21 @@ def shipments(prefix: str, first: int, last: int, **changes: Any) -> list[dict[s
         a_shipment(n, shipment_id=f"{prefix}-{n:03d}", **({"file": f"{prefix}.csv"} | changes))
         for n in range(first, last + 1)
     ]
+
+
+def destroyed(uri: str, body: bytes | None) -> None:
+    """Replace an object (None: delete it) so that the bucket keeps nothing of it."""
+    bucket, key = store.split(uri)
+    pages = store.client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+    for each in [
+        one for page in pages for kind in ("Versions", "DeleteMarkers") for one in page.get(kind, [])
+    ]:
+        if each["Key"] == key:
+            store.client().delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+    if body is not None:
+        store.put(uri, body)
+
+
+def data_of(uri: str) -> list[str]:
+    """The data files of a table's newest version, the largest first."""
+    return [each.uri for each in sorted(data_files(uri), key=lambda each: -each.bytes)]

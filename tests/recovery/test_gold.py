@@ -15,9 +15,11 @@ from pyspark.sql import SparkSession
 
 from lakehouse import contracts
 from lakehouse.cli import Job
+from lakehouse.delta import damage
+from lakehouse.delta.log import forget
 from lakehouse.delta.read import head, read
 from lakehouse.delta.write import overwrite
-from lakehouse.errors import CommitConflict, NotCertified, RecoveryRefused, UsageError
+from lakehouse.errors import CommitConflict, NotCertified, RecoveryRefused, TableUnreadable, UsageError
 from lakehouse.flows import publish
 from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.recovery import base, status
@@ -26,7 +28,7 @@ from lakehouse.quality import verdicts
 from lakehouse.quality.verdicts import Verdict
 from lakehouse.runs import new_run_id, run_time
 from tests.quality.support import make_settings
-from tests.recovery.support import ACTIONS, RECOVERED_AT, killed_at
+from tests.recovery.support import ACTIONS, RECOVERED_AT, data_of, destroyed, killed_at
 from tests.tables.rows import Row, at, collect, day, frame, ordered
 
 DAY = datetime(2025, 1, 20, 6, tzinfo=UTC)
@@ -199,6 +201,42 @@ def test_a_cut_off_publication_damage_and_the_way_back(
         "gold.dim_fx": 0,
         FACTS: 2,
     }
+
+
+def test_gold_that_cannot_be_read_is_published_anew(spark: SparkSession, reachable: str) -> None:
+    """The next publication has begun, and reads what is broken: it is given up, and quotes come from the one before."""
+    shop = Shop(spark, f"{reachable}/unreadable")
+    first, second, third = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1, 2))
+    shop.silver(first, [order(n) for n in range(1, 4)])
+    shop.publish(first)
+    version = shop.version(FACTS)
+    shop.silver(second, [order(n) for n in range(1, 5)])
+    shop.publish(second)
+    at = data_of(shop.settings.table_uri(FACTS))[0]
+    destroyed(at, b"garbage")
+    forget(spark)
+    shop.silver(third, [order(n) for n in range(1, 6)])
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # what Spark makes of it
+        shop.publish(third)
+    told = damage.recognised(raised.value)
+    assert isinstance(told, TableUnreadable)
+    assert (told.tables, at in told.message) == ((FACTS,), True)
+    assert publish.pending(shop.settings) is not None
+    words = shop.recover("rebuild-gold", apply=False)
+    assert "can never be completed" in words
+    assert f"Quotes that are frozen are those of version {version}" in words
+    assert publish.pending(shop.settings) is not None
+
+    shop.recover("repair", table=FACTS)
+
+    assert [row["order_id"] for row in shop.gold()[FACTS]] == [f"O-{n}" for n in range(1, 6)]
+    assert publish.pending(shop.settings) is None
+    assert shop.is_intact()
+    fourth = new_run_id(DAY + timedelta(days=3))
+    shop.silver(fourth, [order(n) for n in range(1, 7)])
+    shop.publish(fourth)
+    assert len(shop.gold()[FACTS]) == 6
 
 
 def test_gold_that_housekeeping_rewrote_needs_nobody(spark: SparkSession, reachable: str) -> None:

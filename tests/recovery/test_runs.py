@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse.errors import GateFailed, RecoveryRefused, UsageError
+from lakehouse.errors import GateFailed, RecoveryRefused, UnknownRun, UsageError
+from lakehouse.flows import gate
 from lakehouse.flows.recovery import silver
 from lakehouse.quality import verdicts
 from lakehouse.runs import new_run_id
@@ -78,10 +79,14 @@ def test_a_refused_run_is_taken_in_by_a_person(world: Recoverable) -> None:
 
 
 def test_nobody_accepts_what_is_not_there(world: Recoverable) -> None:
+    run = new_run_id(NOON)
+    gate.judge(world.spark, world.settings, "bronze", run, [SHIPMENTS], datetime.now(UTC))
     with pytest.raises(RecoveryRefused, match="nobody can accept"):
-        world.recover("recertify", table=SHIPMENTS, runs=(new_run_id(NOON),), accept=("ingested",))
-    with pytest.raises(UsageError, match="does not know"):
-        world.recover("discard", table=SHIPMENTS, runs=(new_run_id(NOON),))
+        world.recover("recertify", table=SHIPMENTS, runs=(run,), accept=("ingested",))
+    world.recover("discard", table=SHIPMENTS, runs=(run,))
+    for action in ("recertify", "discard"):
+        with pytest.raises(UnknownRun, match="does not know"):
+            world.recover(action, table=SHIPMENTS, runs=(new_run_id(NOON),))
     with pytest.raises(UsageError, match="restore-silver or rollback"):
         world.recover("discard", table="silver.orders", runs=(new_run_id(NOON),))
 

@@ -9,13 +9,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import GateFailed
-from lakehouse.flows import backfill, own_run
-from lakehouse.flows.recovery import status
+from lakehouse.flows import backfill, gate, own_run
+from lakehouse.flows.recovery import rerun, status
 from lakehouse.flows.recovery.base import Intent, Request
 from lakehouse.flows.replay import JOB as REPLAY
 from lakehouse.landing import LandingWriter
 from lakehouse.observe import outcome as outcomes
-from lakehouse.observe.outcome import Failure, Outcome
+from lakehouse.observe.outcome import Failure, Outcome, TableOutcome
+from lakehouse.quality import verdicts
 from lakehouse.runs import new_run_id
 from lakehouse.sources.watermark import backfilled
 from tests.quality.quarantine_support import ORDERS, an_order
@@ -52,7 +53,7 @@ def commands(*found: Outcome) -> list[str]:
             "backfill",
             "SOURCE",
             None,
-            "scripts/emr_submit.sh backfill …   as it was given, with --run-id {run}",
+            "scripts/emr_submit.sh backfill --run-id {run}   with the arguments that it was given",
         ),
         (
             "reconcile",
@@ -85,6 +86,76 @@ def test_a_job_beside_the_daily_run_that_failed_is_told_until_it_succeeds(
         in next(status._failed_beside([failed])).what
     )
     assert commands(early, failed, ended(job, 2, again=again)) == []
+
+
+def test_a_failure_that_a_rerun_meets_again_is_told_with_what_comes_first() -> None:
+    def said(job: str, code: str, **more: Any) -> str:
+        (found,) = status._failed([ended(job, error=code, **more)])
+        return found.command.replace(found.what.split()[3], "RUN")
+
+    again = "scripts/emr_submit.sh recover rerun --job bronze_to_silver --run RUN"
+    assert said("bronze_to_silver", "SOURCE_UNAVAILABLE") == again
+    assert said("bronze_to_silver", "TABLE_UNREADABLE") == f"jobs/closing.py   then: {again}"
+    # A rerun would be the daily task of that name, and no stream.
+    ensure = 'airflow dags trigger streaming_ingest --conf \'{"action": "ensure"}\''
+    streaming: dict[str, Any] = {"processing": "STREAMING"}
+    assert (
+        said("kafka_orders_to_bronze", "STREAM_REFUSED", **streaming) == f"jobs/closing.py   then: {ensure}"
+    )
+    # Nobody can rerun a run that there is not.
+    assert not list(status._failed([ended("dq_check_bronze", error="UNKNOWN_RUN")]))
+
+
+def test_an_interrupted_run_goes_on_with_the_ingest_that_it_lacks() -> None:
+    """Its gate would refuse the tables of that one, and nobody could accept them."""
+    run = new_run_id(LATELY)
+    tables = [TableOutcome(table=ORDERS)]
+    loaded = Outcome(
+        job="snowflake_to_bronze", run_id=run, started_at=LATELY, status="succeeded", tables=tables
+    )
+    contracts_applied = Outcome(job="apply_contracts", run_id=run, started_at=LATELY, status="succeeded")
+    nothing = verdicts.certification(ORDERS, [], "t")
+
+    def command(*outcomes: Outcome) -> str:
+        (found,) = status._unjudged(list(outcomes), {ORDERS: nothing})
+        return found.command
+
+    assert command(contracts_applied, loaded) == (
+        f"scripts/emr_submit.sh recover rerun --job hubspot_to_bronze --run {run}"
+    )
+    jobs = [name for name in rerun.STORIES if name.endswith("_to_bronze")]
+    others = [
+        Outcome(job=job, run_id=run, started_at=LATELY, status="succeeded")
+        for job in jobs
+        if job != loaded.job
+    ]
+    assert command(contracts_applied, loaded, *others).endswith(f"--job dq_check_bronze --run {run}")
+    # One ingest by hand is no daily run: its table alone is judged.
+    assert command(loaded) == f"scripts/emr_submit.sh dq_check_bronze --run-id {run} --table {ORDERS}"
+
+
+@pytest.mark.parametrize(
+    ("table", "rule", "expected"),
+    [
+        (ORDERS, gate.INGESTED, "recover discard --table bronze.snowflake_orders --run R"),
+        (
+            ORDERS,
+            gate.LOADED_ALONE,
+            "recover rerun --job snowflake_to_bronze --run R   then: scripts/emr_submit.sh recover rerun "
+            "--job dq_check_bronze --run R",
+        ),
+        (
+            "silver.orders",
+            gate.PROMOTED,
+            "recover rerun --job bronze_to_silver --run R   then: scripts/emr_submit.sh recover rerun "
+            "--job dq_check_silver --run R",
+        ),
+    ],
+)
+def test_what_nobody_can_accept_is_not_offered_for_recertification(
+    table: str, rule: str, expected: str
+) -> None:
+    assert status._structural(table, "R", {rule}) == f"scripts/emr_submit.sh {expected}"
 
 
 def test_another_backfill_that_succeeded_says_nothing_of_the_one_that_failed() -> None:
@@ -129,11 +200,10 @@ def test_a_backfill_is_repeated_and_not_taken_for_a_daily_run(lake: Recoverable)
     (finding,) = [each for each in found if f"run {refused} was refused" in each.what]
     assert f"recertify --table {ORDERS} --run {refused}" in finding.command
     assert finding.command.endswith(f"the source corrected: {WHOLE}")
+    # The window of the daily run was read again, and certified, since; nothing else reads the range of the chunk.
     unjudged = {each.what.split()[2]: each.command for each in found if "never judged" in each.what}
-    assert unjudged == {
-        chunk.run_id: f"{WHOLE} --run-id {chunk.run_id}",
-        daily.run_id: f"scripts/emr_submit.sh recover rerun --job dq_check_bronze --run {daily.run_id}",
-    }
+    assert unjudged == {chunk.run_id: f"{WHOLE} --run-id {chunk.run_id}"}
+    assert daily.run_id not in unjudged
 
     # The same range, once more: now it is brought.
     lake.backfilled(*[an_order(n) for n in range(30, 44)], hours=4, since=since)
@@ -184,5 +254,9 @@ def test_what_watch_and_status_say_of_a_recovery_that_was_begun(lake: Recoverabl
 
     assert (finding.table, finding.severity, finding.subject) == (ORDERS, "critical", run)
     assert f"recovery {run} (discard) was begun and is not complete" in finding.observed
-    assert finding.next_step.endswith(f"with --run-id {run}")
+    again = (
+        f"scripts/emr_submit.sh recover discard --table {ORDERS} --run-id {run} --apply --by anna --why ''"
+    )
+    assert finding.next_step == again
+    assert again in {each.command for each in status._begun(lake.job("recover"))}
     assert len(list(status._begun(lake.job("recover")))) == 2

@@ -232,6 +232,32 @@ def test_a_checkpoint_that_lost_its_offsets_is_refused(topic: Topic) -> None:
     topic.require_exactly(27, 3)
 
 
+def test_a_checkpoint_that_spark_cannot_read_is_named_with_the_command(topic: Topic) -> None:
+    """Spark says so with a plan of the query, and of some objects it does not say which."""
+    topic.produce(mixed(30, 3))
+    topic.catch_up()
+    checkpoint = topic.settings.kafka_checkpoint_uri
+    assert stream.broken_checkpoint(checkpoint) is None
+    for what in ("commits/0", "metadata", "offsets/0"):
+        at, whole = f"{checkpoint}/{what}", store.get(f"{checkpoint}/{what}") or b""
+        store.put(at, b"garbage")
+        assert stream.broken_checkpoint(checkpoint) == f"{at} is not what Spark wrote"
+        if what != "offsets/0":
+            store.put(at, whole)
+    topic.produce(mixed(30, 3))
+
+    with pytest.raises(StreamRefused) as refused:
+        topic.catch_up()
+
+    assert at in refused.value.message
+    assert "Plan" not in refused.value.message
+    assert refused.value.hint == f"scripts/emr_submit.sh recover recover-checkpoint --topic {topic.name}"
+    topic.require_exactly(27, 3)
+    topic.lose_checkpoint()
+    topic.catch_up()
+    topic.require_exactly(54, 6)
+
+
 def test_a_crash_before_the_marks_loses_and_doubles_nothing(topic: Topic) -> None:
     """Twice with a lost checkpoint: another query, whose batches are cut anew and numbered from zero."""
     topic.produce(mixed(90, 30))

@@ -39,6 +39,7 @@ ALLOWED = [
     ("emr_erase", PUT, f"{LOGS}/emr/applications/a/jobs/j/SPARK_DRIVER/stderr.gz", {}),
     ("emr_ingest", LIST, LAKE, {"s3:prefix": "bronze/"}),
     ("emr_transform", "s3:ListBucketVersions", LAKE, {"s3:prefix": "silver/orders/_delta_log/0"}),
+    ("emr_recover", "s3:GetObjectVersion", f"{LAKE}/silver/orders/{COMMIT}", {}),
     ("emr_ingest", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
     ("emr_transform", "glue:UpdateTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
     ("emr_transform", "lakeformation:AddLFTagsToResource", "*", {}),
@@ -114,6 +115,7 @@ DENIED = [
     ("emr_ingest", LIST, LAKE, {}),
     ("emr_ingest", "s3:ListBucketVersions", LAKE, {"s3:prefix": "athena-results/"}),
     ("emr_ingest", "s3:GetObjectVersion", f"{LAKE}/silver/orders/{COMMIT}", {}),
+    ("emr_recover", "s3:GetObjectVersion", f"{LAKE}/landing/fx/fx_rates/r/manifest.json", {}),
     # The vendor's files and the code are read, not changed; verdicts are never taken back.
     ("emr_recover", DELETE, f"{LAKE}/landing/vendor/inbox/2026-11-20.csv", {}),
     ("emr_ingest", PUT, f"{CODE}/releases/0123456789abcdef/lib/lakehouse.zip", {}),

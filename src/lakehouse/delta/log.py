@@ -49,6 +49,12 @@ def newest_snapshot(spark: SparkSession, uri: str) -> Any:
     return delta_log.forTableWithSnapshot(spark._jsparkSession, uri)._2()
 
 
+def forget(spark: SparkSession) -> None:
+    """Have Delta read every log anew: objects of one were changed behind its back."""
+    delta_log: Any = getattr(spark.sparkContext._jvm, "org.apache.spark.sql.delta.DeltaLog")
+    delta_log.clearCache()
+
+
 def is_dropped(spark: SparkSession, uri: str) -> bool:
     """Whether there is no table at a location, and the bucket's versions hold the log of one that was deleted.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse import store
+from lakehouse.delta.broken import broken
+from lakehouse.delta.damage import table_of, unreadable
 
 #: (column, operator, value), as deltalake takes them.
 Filter = tuple[str, str, Any]
@@ -26,11 +29,33 @@ class Size:
     bytes: int
 
 
-def size(uri: str) -> Size | None:
-    """How much there is at a location; None where there is no table. No data file is read."""
+def _table(uri: str) -> DeltaTable | None:
     try:
-        table = DeltaTable(uri, storage_options=store.delta_options())
+        return DeltaTable(uri, storage_options=store.delta_options())
     except TableNotFoundError:
+        return None
+
+
+@contextmanager
+def _named(uri: str) -> Iterator[None]:
+    """Name the table and the object where one cannot be read."""
+    try:
+        yield
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        table, found = table_of(f"{uri}/"), broken(uri)
+        if table is None or not found:
+            raise
+        raise unreadable({table: found}) from error
+
+
+def size(uri: str) -> Size | None:
+    """How much there is at a location; None where there is no table. No data file is read.
+
+    Raises TableUnreadable where the log cannot be read.
+    """
+    with _named(uri):
+        table = _table(uri)
+    if table is None:
         return None
     added = pa.table(table.get_add_actions(flatten=True))
     counted = added["num_records"].to_pylist() if "num_records" in added.column_names else [None] * len(added)
@@ -43,15 +68,17 @@ def size(uri: str) -> Size | None:
 
 
 def rows(uri: str, columns: Sequence[str], filters: Sequence[Filter] = ()) -> list[dict[str, Any]]:
-    """Columns of the rows that meet all filters; nothing where there is no table."""
-    try:
-        table = DeltaTable(uri, storage_options=store.delta_options())
-    except TableNotFoundError:
-        return []
-    known = {field.name for field in table.schema().fields}
-    asked = [column for column in columns if column in known]
-    found: list[dict[str, Any]] = table.to_pyarrow_table(
-        columns=asked, filters=list(filters) or None
-    ).to_pylist()
+    """Columns of the rows that meet all filters; nothing where there is no table.
+
+    Raises TableUnreadable where its log or a data file cannot be read.
+    """
+    with _named(uri):
+        table = _table(uri)
+        if table is None:
+            return []
+        known = {field.name for field in table.schema().fields}
+        asked = [column for column in columns if column in known]
+        read = table.to_pyarrow_table(columns=asked, filters=list(filters) or None)
+    found: list[dict[str, Any]] = read.to_pylist()
     # A column that the contract got later is not in an older table.
     return [dict.fromkeys(columns) | row for row in found]

@@ -80,8 +80,12 @@ def apply_contracts(
     settings: Lake,
     tables: Sequence[Contract] | None = None,
     registry: Iterable[Migration] | None = None,
+    *,
+    anew: bool = False,
 ) -> list[TableChange]:
     """Bring tables (all that have a contract, or those given) to their contracts. Idempotent.
+
+    ``anew``: tables whose objects somebody put aside are created, although versions of these are left.
 
     Before anything is changed, raises TableUnreadable with every table that was dropped, ContractError with every
     difference of every table. Raises CommitConflict where another writer was faster.
@@ -90,12 +94,9 @@ def apply_contracts(
     migrations = tuple(registry) if registry is not None else load_registry()
     with ThreadPoolExecutor(_THREADS) as pool:
         heads = list(pool.map(lambda contract: log_head(spark, settings.table_uri(contract.name)), targets))
-        _refuse_dropped(
-            spark,
-            settings,
-            [contract.name for contract, head in zip(targets, heads, strict=True) if head is None],
-            pool,
-        )
+        missing = [contract.name for contract, head in zip(targets, heads, strict=True) if head is None]
+        if not anew:
+            _refuse_dropped(spark, settings, missing, pool)
         plans = [
             None if head is None else plan(contract, _live(head), migrations)
             for contract, head in zip(targets, heads, strict=True)

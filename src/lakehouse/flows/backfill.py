@@ -30,6 +30,7 @@ from lakehouse.flows import own_run
 from lakehouse.flows.emit import LEDGER, record
 from lakehouse.flows.ingest import SOURCES, Load, certification
 from lakehouse.landing import Manifest
+from lakehouse.observe import outcome as outcomes
 from lakehouse.observe.outcome import Outcome
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
@@ -75,6 +76,7 @@ def backfill(job: Job) -> None:
         f"{command(given.source, given.since, given.until)} --chunk-days {given.chunk_days}"
         f"{' --dry-run' if given.dry_run else ''} --run-id {job.run_id}"
     )
+    _require_own_id(job)
     job.outcome.repeated_by(again)
     if given.dry_run:
         for chunk in found:
@@ -90,6 +92,16 @@ def backfill(job: Job) -> None:
             error.args = (f"{given.source}, {chunk}: {error.message}", *error.args[1:])
             error.hint += f"; {done} chunks are certified: repeat with --run-id {job.run_id} to go on"
             raise
+
+
+def _require_own_id(job: Job) -> None:
+    """Raise UsageError where the run id is that of a run of another kind: its jobs and ours would be told as one."""
+    others = sorted({each.job for each in outcomes.read_run(job.settings, job.run_id)} - {job.name})
+    if others:
+        raise UsageError(
+            f"received the run id {job.run_id}, which is that of another run ({', '.join(others)})",
+            hint="leave --run-id out to begin a backfill, or give that of the backfill that is to go on",
+        )
 
 
 def command(source: str, first: date, last: date) -> str:

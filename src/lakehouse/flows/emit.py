@@ -13,6 +13,7 @@ from lakehouse.cli import Job
 from lakehouse.contracts.spark import schema
 from lakehouse.delta.rows import rows
 from lakehouse.delta.write import merge, replace_where
+from lakehouse.flows.known import require_known
 from lakehouse.observe import cost, metrics
 from lakehouse.observe.outcome import Outcome, outcome_uri, read_all, read_run
 from lakehouse.runs import run_time
@@ -31,7 +32,11 @@ _FIRST_QUERIES = timedelta(days=1)
 
 
 def emit(job: Job) -> None:
-    """The job emit_lineage_and_metrics, at a run's end: what its jobs left behind, and what everything cost."""
+    """The job emit_lineage_and_metrics, at a run's end: what its jobs left behind, and what everything cost.
+
+    Raises UnknownRun for a run that nothing is known of.
+    """
+    require_known(job.settings, job.run_id)
     at, outcomes = run_time(job.run_id), _outcomes(job)
     with ThreadPoolExecutor(2) as pool:
         ledger = pool.submit(_replace_ledger, job.beside(), outcomes)

@@ -25,6 +25,7 @@ from lakehouse.contracts import Contract, RowRule, SetRule, quote
 from lakehouse.delta.log import log_head
 from lakehouse.delta.read import TableHead, read
 from lakehouse.errors import GateFailed, UsageError
+from lakehouse.flows.known import require_ingested, require_promoted
 from lakehouse.flows.promote import Promotion, read_promotion
 from lakehouse.landing import Manifest, landing_uri, read_manifest
 from lakehouse.observe import outcome as outcomes
@@ -87,7 +88,12 @@ def check_silver(job: Job) -> None:
 
 
 def check(job: Job, layer: GateLayer) -> None:
-    """Judge a layer as a job: verdicts go into its outcome even where the gate then fails."""
+    """Judge a layer as a job: verdicts go into its outcome even where the gate then fails.
+
+    Raises UnknownRun, before anything is judged, where the run has brought nothing that could be.
+    """
+    require = require_ingested if layer == "bronze" else require_promoted
+    require(job.settings, job.run_id)
     tables: list[str] | None = getattr(job.arguments, "table", None) or None
     found = judge(job.spark, job.settings, layer, job.run_id, tables, datetime.now(UTC))
     for verdict in found:

@@ -27,12 +27,13 @@ from lakehouse.catalog import LAYERS
 from lakehouse.cli import Job
 from lakehouse.contracts import Contract, ddl, quote
 from lakehouse.contracts.spark import schema
+from lakehouse.delta import damage
 from lakehouse.delta.files import data_files
 from lakehouse.delta.layout import Decision, FileFact, Partition, Sizes, decide
 from lakehouse.delta.log import LogHead, log_head
 from lakehouse.delta.read import Commit, commit_info, has_same_files, superseded_at
 from lakehouse.delta.write import optimize, replace_where, vacuum
-from lakehouse.errors import CommitConflict, ConfigError, UsageError
+from lakehouse.errors import CommitConflict, ConfigError, TableUnreadable, UsageError
 from lakehouse.flows import leftovers, publish
 from lakehouse.flows.promote import Promotion
 from lakehouse.flows.publish import INPUTS, OUTPUTS, Intent, latest_marker
@@ -142,18 +143,31 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def maintain(job: Job) -> None:
-    """The job delta_optimize_vacuum. Raises CommitConflict, once all else is done, where another writer was faster."""
+    """The job delta_optimize_vacuum.
+
+    Raises, once all else is done, TableUnreadable with the tables that cannot be read, CommitConflict where another
+    writer was faster.
+    """
     job.outcome.repeated_by(_command(job))
     _require_safety_check(job)
     tables, folders = targets(job.arguments.table)
     limits = Limits(datetime.now(UTC), run_time(job.run_id).date(), Sizes())
     unfinished = publish.pending(job.settings)
+    unreadable: list[TableUnreadable] = []
+
+    def one(name: str) -> list[Entry]:
+        contract = contracts.load(name)
+        try:
+            return maintain_table(job.beside(), contract, limits, unfinished)
+        except damage.ENGINE as error:
+            told = damage.recognised(error)
+            if not isinstance(told, TableUnreadable):
+                raise
+            unreadable.append(told)
+            return [_skipped(contract, "optimize", told.message)]
+
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        found = list(
-            pool.map(
-                lambda name: maintain_table(job.beside(), contracts.load(name), limits, unfinished), tables
-            )
-        )
+        found = list(pool.map(one, tables))
     entries = [entry for each in found for entry in each]
     if not job.arguments.optimize_only:
         entries += [_expire(job, folder, limits) for folder in folders]
@@ -163,6 +177,11 @@ def maintain(job: Job) -> None:
     if job.arguments.dry_run:
         return
     load(job, tables)
+    if unreadable:
+        raise TableUnreadable(
+            "; ".join(each.message for each in unreadable) + "; the others are done",
+            hint="; ".join(dict.fromkeys(each.hint for each in unreadable)),
+        )
     lost = [entry for entry in entries if entry.lost_race]
     if lost:
         raise CommitConflict(

@@ -22,10 +22,12 @@ from pyspark.storagelevel import StorageLevel
 from lakehouse import contracts, store
 from lakehouse.cli import Job
 from lakehouse.contracts.spark import schema
+from lakehouse.delta import damage
 from lakehouse.delta.read import TableHead, has_same_files, head, read
 from lakehouse.delta.write import empty, merge, restore
 from lakehouse.errors import LedgerImbalance, NotCertified
 from lakehouse.flows.apply_contracts import apply_contracts
+from lakehouse.flows.known import promotion_uri, require_known
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import InputVersion, LedgerCounts, TableOutcome
 from lakehouse.quality import verdicts
@@ -84,14 +86,11 @@ class Promotion(BaseModel):
     rebuilt_rows: int | None = None
 
 
-def promotion_uri(settings: Settings, table: str, run_id: str) -> str:
-    return f"{settings.lake_uri}/ops/_promotions/{table}/{run_id}.json"
-
-
 def read_promotion(settings: Settings, table: str, run_id: str) -> Promotion | None:
     """The promotion of a table by a run, or None."""
-    body = store.get(promotion_uri(settings, table, run_id))
-    return None if body is None else Promotion.model_validate_json(body)
+    uri = promotion_uri(settings, table, run_id)
+    body = store.get(uri)
+    return None if body is None else store.parsed(Promotion, uri, body)
 
 
 def write_promotion(settings: Settings, promotion: Promotion) -> None:
@@ -101,7 +100,11 @@ def write_promotion(settings: Settings, promotion: Promotion) -> None:
 
 
 def promote(job: Job) -> None:
-    """Bring every Silver table up to date with certified Bronze. Raises NotCertified before the first write."""
+    """Bring every Silver table up to date with certified Bronze. Raises NotCertified before the first write.
+
+    Raises UnknownRun for a run that nothing is known of.
+    """
+    require_known(job.settings, job.run_id)
     bronze = _certified_bronze(job)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         job.outcome.tables.extend(pool.map(lambda table: _promote(job.beside(), table, bronze), TABLES))
@@ -173,6 +176,7 @@ def _promote(job: Job, table: ModuleType, bronze: dict[str, tuple[TableHead, Cer
 def _rewind(job: Job, name: str, live: TableHead, certified: Certification) -> TableHead:
     """Make the certified version the head where it is not; an uncertified table starts from nothing."""
     uri = job.settings.table_uri(name)
+    damage.require_version(name, certified.version, live.version)
     if live.version == certified.version or (
         certified.version is not None and has_same_files(job.spark, uri, certified.version, live.version)
     ):

@@ -29,6 +29,7 @@ from lakehouse.contracts.spark import schema
 from lakehouse.delta.read import Commit, TableHead, commit_tagged, head, read
 from lakehouse.delta.write import overwrite, replace_where
 from lakehouse.errors import CommitConflict, LedgerImbalance, NotCertified
+from lakehouse.flows.known import require_known
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import InputVersion, LedgerCounts, TableOutcome
 from lakehouse.quality import verdicts
@@ -94,8 +95,10 @@ class Turn:
 def publish(job: Job) -> None:
     """Publish what this run certified; nothing where Gold already shows it.
 
-    Raises NotCertified where a verdict is missing, CommitConflict where another publication began meanwhile.
+    Raises UnknownRun for a run that nothing is known of, NotCertified where a verdict is missing, CommitConflict where
+    another publication began meanwhile.
     """
+    require_known(job.settings, job.run_id)
     now = turn(job.settings)
     while now.intent is not None:
         declare(job.settings, now.intent, now)
@@ -148,7 +151,7 @@ def certified_inputs(job: Job) -> dict[str, TableVersion]:
 def latest_marker(settings: Settings) -> Marker | None:
     """The newest complete publication."""
     names = [uri for uri in store.keys(_uri(settings, "")) if uri.endswith(_MARKER)]
-    return None if not names else Marker.model_validate_json(store.get(names[-1]) or b"")
+    return None if not names else store.parsed(Marker, names[-1], store.get(names[-1]) or b"")
 
 
 def published_at(settings: Settings) -> datetime | None:
@@ -174,7 +177,7 @@ def turn(settings: Settings) -> Turn:
     name = _turn_after(published)
     taken = store.get(_turn_uri(settings, name))
     if taken is not None:
-        return Turn(name, Intent.model_validate_json(taken))
+        return Turn(name, store.parsed(Intent, _turn_uri(settings, name), taken))
     # Earlier releases wrote intents under their own names, several perhaps; the oldest is completed first.
     left = sorted({each.removesuffix(_INTENT) for each in names if each.endswith(_INTENT)} - done)
     body = store.get(_uri(settings, f"{left[0]}{_INTENT}")) if left else None
@@ -455,6 +458,13 @@ def _mark(job: Job, intent: Intent, tables: list[TableOutcome]) -> None:
     write_marker(job.settings, marker, intent.publish_id)
 
 
+def close(settings: Settings, intent: Intent) -> None:
+    """End a publication that cannot be completed: what Gold has to show is what the one before it published."""
+    last = latest_marker(settings)
+    nothing = Marker(publish_id=intent.publish_id, inputs={}, outputs=intent.previous, contracts={})
+    write_marker(settings, nothing if last is None else last, intent.publish_id)
+
+
 def write_marker(settings: Settings, marker: Marker, name: str) -> None:
     """End a publication, or the return to one, with its marker; names sort by time."""
     uri = _uri(settings, f"{name}{_MARKER}")
@@ -466,7 +476,7 @@ def markers(settings: Settings) -> list[tuple[str, Marker]]:
     base = _uri(settings, "")
     uris = [uri for uri in store.keys(base) if uri.endswith(_MARKER)]
     names = [uri.removeprefix(base).removesuffix(_MARKER) for uri in uris]
-    return list(zip(names, map(Marker.model_validate_json, store.get_many(uris)), strict=True))
+    return list(zip(names, store.parsed_each(Marker, uris), strict=True))
 
 
 def version_of(job: Job, table: str) -> TableVersion:

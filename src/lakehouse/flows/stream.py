@@ -32,6 +32,7 @@ from pyspark.storagelevel import StorageLevel
 
 from lakehouse import contracts, store
 from lakehouse.cli import Job
+from lakehouse.delta.damage import ENGINE
 from lakehouse.delta.read import head, is_untouched, read
 from lakehouse.delta.write import append_once
 from lakehouse.errors import ConfigError, SourceUnavailable, StreamRefused, UsageError, Violation
@@ -45,6 +46,7 @@ from lakehouse.quality.verdicts import STREAM_SOURCE
 from lakehouse.sources import kafka
 from lakehouse.sources.marks import Marks, read_marks, streams_uri, write_marks
 from lakehouse.sources.watermark import Watermark
+from lakehouse.submit import RECOVER
 
 log = logging.getLogger("lakehouse.flows.stream")
 
@@ -58,6 +60,30 @@ _REFUSE_UNFINISHED = "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart"
 _POLL_SECONDS = 0.5
 _ALIVE_EVERY = timedelta(minutes=1)
 _LINEAGE_EVERY = timedelta(minutes=5)
+
+
+def broken_checkpoint(uri: str) -> str | None:
+    """What is wrong with a checkpoint of Spark's, by the form of its objects; None where nothing is seen.
+
+    ``metadata`` is a JSON object; each offset and commit begins with the version of its format.
+    """
+    for each in store.keys(f"{uri}/"):
+        folder, _, name = each.removeprefix(f"{uri}/").rpartition("/")
+        if name.startswith("."):
+            continue
+        body = store.get(each)
+        if folder in ("offsets", "commits") and name.isdecimal() and not (body or b"").startswith(b"v1\n{"):
+            return f"{each} is not what Spark wrote"
+        if (folder, name) == ("", "metadata") and not _is_json(body):
+            return f"{each} is not what Spark wrote"
+    return None
+
+
+def _is_json(body: bytes | None) -> bool:
+    try:
+        return isinstance(json.loads(body or b""), dict)
+    except ValueError:
+        return False
 
 
 class _Stopping(Exception):
@@ -166,7 +192,11 @@ class _Stream:
         )
         write_progress(self._settings, self._progress)
         with _on_sigterm(spark, self._stop):
-            query = writer.start()
+            try:
+                query = writer.start()
+            except ENGINE as error:
+                self._require_checkpoint(error)
+                raise
             try:
                 self._stay(query)
             finally:
@@ -189,7 +219,17 @@ class _Stream:
                 raise self._failure from error
             if (loss := kafka.lost(self._topic, error)) is not None:
                 raise loss from error
+            self._require_checkpoint(error)
             raise
+
+    def _require_checkpoint(self, error: Exception) -> None:
+        """Raise StreamRefused, naming the object, where the checkpoint is what Spark could not read."""
+        broken = broken_checkpoint(self._settings.kafka_checkpoint_uri)
+        if broken is not None:
+            raise StreamRefused(
+                f"{self._topic}: {broken}: the stream cannot go on from this checkpoint; no event is lost",
+                hint=f"{RECOVER} recover-checkpoint --topic {self._topic}",
+            ) from error
 
     def batch(self, frame: DataFrame, batch_id: int) -> None:
         """Write one batch. Idempotent."""
@@ -283,7 +323,7 @@ class _Stream:
         raise StreamRefused(
             f"{self._topic}: received batch {batch_id} with offsets beyond those of batch {marks.batch_id}, expected a "
             "later number: the checkpoint is older than the tables",
-            hint=f"remove {self._settings.kafka_checkpoint_uri}/ and start the stream again: it begins where the "
+            hint=f"`{RECOVER} recover-checkpoint --topic {self._topic}`, then start it again: it begins where the "
             "tables end",
         )
 

@@ -3,16 +3,18 @@
 The story: ask the verdicts what is certified and since when, ask SQL whether certified rows still keep the rules, the
 ledger balances and the days are of their usual size, look for what was begun and not ended; write every finding to
 ops.watch_findings; then fail where one of them is critical, so that somebody is told. Nothing else is written.
+A table that cannot be read is a finding that names the object and the command; the checks of the others go on.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -23,10 +25,11 @@ from lakehouse import contracts
 from lakehouse.cli import Job
 from lakehouse.contracts import Contract
 from lakehouse.contracts.spark import schema
+from lakehouse.delta import damage
 from lakehouse.delta.log import is_dropped, log_head, way_back
 from lakehouse.delta.read import TableHead, read
 from lakehouse.delta.write import replace_where
-from lakehouse.errors import CommitConflict, UsageError, WatchAlarm
+from lakehouse.errors import CommitConflict, StateUnreadable, TableUnreadable, UsageError, WatchAlarm
 from lakehouse.flows import publish, replay
 from lakehouse.flows.emit import bill
 from lakehouse.flows.publish import latest_marker, published_at
@@ -95,22 +98,69 @@ def watch(job: Job) -> None:
     now = datetime.now(UTC)
     _bill(job, now)
     found = findings(job, now)
-    write(job, found, now)
-    job.outcome.notes.append(trend(job, now.date()))
-    problem = telling.send(
-        job.settings, telling.freshness(ages(job.settings, now), job.settings.environment, now)
-    )
-    if problem is not None:
-        job.outcome.notes.append(problem)
-    _tell(job, found)
+    found += _guarded(lambda: _written(job, found, now))
+    found += _guarded(lambda: _sent(job, now))
+    _tell(job, _once(found))
 
 
 def _bill(job: Job, now: datetime) -> None:
-    """Look for bills that came after the jobs' runs had ended; the next watch does where another writer was first."""
+    """Look for bills that came after the jobs' runs had ended; the next watch does where another writer was first.
+
+    A table that cannot be read is told by the checks.
+    """
     try:
         bill(job, now)
-    except CommitConflict as conflict:
-        job.outcome.notes.append(f"{conflict}: the bills of the last days are not all there")
+    except (CommitConflict, *damage.ENGINE) as problem:
+        told = damage.recognised(problem)
+        if not isinstance(told, CommitConflict | TableUnreadable):
+            raise told from problem
+        job.outcome.notes.append(f"{told}: the bills of the last days are not all there")
+
+
+def _sent(job: Job, now: datetime) -> list[Finding]:
+    """Say to CloudWatch how old each table is; nothing is found."""
+    known = telling.freshness(ages(job.settings, now), job.settings.environment, now)
+    problem = telling.send(job.settings, known)
+    if problem is not None:
+        job.outcome.notes.append(problem)
+    return []
+
+
+def _written(job: Job, found: Sequence[Finding], now: datetime) -> list[Finding]:
+    """Write the findings, and note what became of those before; nothing more is found."""
+    write(job, found, now)
+    job.outcome.notes.append(trend(job, now.date()))
+    return []
+
+
+def _guarded(look: Callable[[], list[Finding]]) -> list[Finding]:
+    """What a look finds or, where it met a table that cannot be read, that."""
+    try:
+        return look()
+    except StateUnreadable as error:
+        at = error.message.partition(": received")[0]
+        return [replace(_unreadable("the lake", error.message, error.hint), subject=at)]
+    except (TableUnreadable, *damage.ENGINE) as error:
+        told = damage.recognised(error)
+        if not isinstance(told, TableUnreadable):
+            raise told from error
+        return [_unreadable(name, told.message, told.hint) for name in told.tables or ("the lake",)]
+
+
+def _unreadable(name: str, observed: str, step: str) -> Finding:
+    return Finding("readable", name, "critical", observed, "a table that can be read", step)
+
+
+def _once(found: Iterable[Finding]) -> list[Finding]:
+    """Findings without those that say once more of a table, or of an object that is none's, that it cannot be read."""
+    unreadable = {(each.table, each.subject): each for each in found if each.check == "readable"}
+    return [*unreadable.values(), *(each for each in found if each.check != "readable")]
+
+
+def _broken(job: Job, names: Iterable[str]) -> list[Finding]:
+    """Tables of which objects are missing or not what was written, as far as that is seen without reading rows."""
+    found = damage.look({name: job.settings.table_uri(name) for name in names}, files=True)
+    return [_unreadable(name, damage.words(objects), damage.way_out(name)) for name, objects in found.items()]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -126,12 +176,15 @@ def recheck(job: Job) -> None:
     names = [name for name in _NAMES if wanted in ("all", name, name.split(".")[0])]
     if not names:
         raise UsageError(f"received --table {wanted}, expected all, a layer, or one of {', '.join(_NAMES)}")
+    found = _broken(job, names)
+    seen, unseen = _all_seen(job, names)
+    there = [each for each in seen.values() if each is not None]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        seen = [each for each in pool.map(lambda name: _see(job, name), names) if each is not None]
-        parts = list(pool.map(lambda each: of_rules(job.beside(), each, now, None), seen))
-    certified = sum(each.version is not None for each in seen)
+        parts = pool.map(lambda each: _guarded(lambda: of_rules(job.beside(), each, now, None)), there)
+        found += unseen + [finding for part in parts for finding in part]
+    certified = sum(each.version is not None for each in there)
     job.outcome.notes.append(f"{certified} of {len(names)} tables have certified rows, and were looked at")
-    _tell(job, [finding for part in parts for finding in part])
+    _tell(job, _once(found))
 
 
 def _tell(job: Job, found: Sequence[Finding]) -> None:
@@ -147,32 +200,53 @@ def _tell(job: Job, found: Sequence[Finding]) -> None:
 
 def findings(job: Job, now: datetime) -> list[Finding]:
     """Everything that is not as it should be; the critical first."""
+    seen, found = _all_seen(job, _NAMES)
+    found += _broken(job, contracts.names())
+    looks: list[Callable[[], list[Finding]]] = [
+        lambda: of_ledger(job.beside()),
+        lambda: of_volume(_reads(job.beside(), now)),
+        lambda: of_quarantine(job.beside(), now),
+        lambda: of_erasures(returned(job.beside().spark, job.settings)),
+        lambda: of_cost(_spent(job.beside(), now), job.settings.budget.daily_usd),
+        *[partial(_rules, job, each, now) for each in seen.values() if each is not None],
+    ]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        seen = list(pool.map(lambda name: _see(job, name), _NAMES))
-        asked = [
-            pool.submit(of_ledger, job.beside()),
-            pool.submit(lambda: of_volume(_reads(job.beside(), now))),
-            pool.submit(of_quarantine, job.beside(), now),
-            pool.submit(lambda: of_erasures(returned(job.beside().spark, job.settings))),
-            pool.submit(lambda: of_cost(_spent(job.beside(), now), job.settings.budget.daily_usd)),
-            *[
-                pool.submit(of_rules, job.beside(), each, now, _BRONZE_WINDOW)
-                for each in seen
-                if each is not None
-            ],
-        ]
-        found = [finding for answer in asked for finding in answer.result()]
-    for name, each in zip(_NAMES, seen, strict=True):
+        found += [finding for part in pool.map(_guarded, looks) for finding in part]
+    for name, each in seen.items():
         if each is None:
             found.append(of_missing(job, name))
         elif each.contract.layer != "gold":
             found += of_certification(name, each.contract.sla.frequency_days, each.verdicts, now)
             if each.certified is not None:
                 found += of_inbox(name, each.certified.states, now)
-    found += of_publication(job, now)
+    found += _guarded(lambda: of_publication(job, now))
     if job.settings.sources.kafka.mode == "stream":
         found += of_stream(read_progress(job.settings), now)
+    found = _once(found)
     return sorted(found, key=lambda each: (each.severity != "critical", each.check, each.table, each.subject))
+
+
+def _rules(job: Job, seen: _Seen, now: datetime) -> list[Finding]:
+    return of_rules(job.beside(), seen, now, _BRONZE_WINDOW)
+
+
+def _all_seen(job: Job, names: Iterable[str]) -> tuple[dict[str, _Seen | None], list[Finding]]:
+    """Tables as certified, None for one that is not there; and those whose log cannot be read, which are left out."""
+
+    def look(name: str) -> tuple[str, _Seen | None, list[Finding]]:
+        found: list[_Seen | None] = []
+
+        def see() -> list[Finding]:
+            found.append(_see(job, name))
+            return []
+
+        problems = _guarded(see)
+        return name, found[0] if found else None, problems
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        looked = list(pool.map(look, names))
+    seen = {name: each for name, each, problems in looked if not problems}
+    return seen, [problem for _, _, problems in looked for problem in problems]
 
 
 def _see(job: Job, name: str) -> _Seen | None:
@@ -186,6 +260,7 @@ def _see(job: Job, name: str) -> _Seen | None:
         return _Seen(contract, head, None if marker is None else live.version, None, ())
     known = verdicts.read_all(job.settings, name)
     certified = verdicts.certification(name, known, live.table_id)
+    damage.require_version(name, certified.version, live.version)
     return _Seen(contract, head, certified.version, certified, known)
 
 
@@ -267,10 +342,24 @@ def of_rules(job: Job, seen: _Seen, now: datetime, window: timedelta | None) -> 
             runs = {run_id: run for run_id, run in runs.items() if run_time(run_id) >= now - window}
             frame = frame.where(F.col("ingest_date") >= F.lit((now - window).date()))
         frame = frame.where(verdicts.rows_of(runs.values()))
-    results = broken_rules(frame, contract, now, lambda other: read(job.spark, job.settings.table_uri(other)))
+
+    def judged(by: Contract) -> list[RuleResult]:
+        return broken_rules(frame, by, now, lambda other: read(job.spark, job.settings.table_uri(other)))
+
+    unreadable: list[Finding] = []
+    try:
+        results = judged(contract)
+    except damage.ENGINE as error:
+        told = damage.recognised(error)
+        if not isinstance(told, TableUnreadable) or name in told.tables:
+            raise
+        # Another table, which this one refers to: its own rules can be judged all the same.
+        alone = tuple(rule for rule in contract.set_rules if rule.kind != "referential")
+        results = judged(replace(contract, set_rules=alone))
+        unreadable = [_unreadable(other, told.message, told.hint) for other in told.tables]
     freshness = {rule.name for rule in contract.set_rules if rule.kind == "freshness"}
     step = f"{RUN_GE_CHECKS} --layer {contract.layer} --table {contract.table}"
-    return [
+    return unreadable + [
         Finding(
             "freshness" if rule.name in freshness else "rule",
             name,
@@ -445,7 +534,7 @@ def of_publication(job: Job, now: datetime) -> list[Finding]:
                     "critical",
                     f"replay {intent.run_id} was begun and is not complete",
                     f"complete within {_hours(_PATIENCE)}",
-                    f"{QUARANTINE} replay --apply --by YOUR-NAME",
+                    f'{QUARANTINE} replay --apply --by "$USER"',
                     intent.run_id,
                 )
             )
@@ -459,7 +548,7 @@ def of_publication(job: Job, now: datetime) -> list[Finding]:
                     "critical",
                     f"recovery {recovery.run_id} ({action}) was begun and is not complete",
                     f"complete within {_hours(_PATIENCE)}",
-                    f"{RECOVER} {action} … as it was given, with --run-id {recovery.run_id}",
+                    base.command(recovery),
                     recovery.run_id,
                 )
             )

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from lakehouse import store
-from lakehouse.errors import ErrorClass, writable
+from lakehouse.errors import ErrorClass, StateUnreadable, writable
 from lakehouse.masks import without_registered, without_secrets
 from lakehouse.settings import Settings
 
@@ -130,12 +130,18 @@ def write(settings: Settings, outcome: Outcome) -> str:
 
 def read(settings: Settings, run_id: str, job: str) -> Outcome | None:
     """The last outcome of a job in a run, or None where it left none."""
-    body = store.get(outcome_uri(settings, run_id, job))
-    return None if body is None else Outcome.model_validate_json(body)
+    uri = outcome_uri(settings, run_id, job)
+    body = store.get(uri)
+    return None if body is None else store.parsed(Outcome, uri, body)
 
 
-def read_all(settings: Settings, since: datetime | None = None) -> list[Outcome]:
-    """The outcomes of all runs, or of those since a time (UTC): run ids begin with theirs."""
+def read_all(
+    settings: Settings, since: datetime | None = None, unreadable: list[StateUnreadable] | None = None
+) -> list[Outcome]:
+    """The outcomes of all runs, or of those since a time (UTC): run ids begin with theirs.
+
+    Raises StateUnreadable for the first that is none; with ``unreadable`` they are put there, and left out.
+    """
     first = "" if since is None else f"{since:%Y%m%dT%H%M%SZ}"
     prefix = f"{settings.lake_uri}/runs/"
     uris = [
@@ -143,13 +149,18 @@ def read_all(settings: Settings, since: datetime | None = None) -> list[Outcome]
         for uri in store.keys(prefix)
         if uri.endswith("/outcome.json") and uri.removeprefix(prefix) >= first
     ]
-    return [Outcome.model_validate_json(body) for body in store.get_many(uris)]
+    found: list[Outcome] = []
+    for uri, body in store.get_each(uris):
+        try:
+            found.append(store.parsed(Outcome, uri, body))
+        except StateUnreadable as error:
+            if unreadable is None:
+                raise
+            unreadable.append(error)
+    return found
 
 
 def read_run(settings: Settings, run_id: str) -> list[Outcome]:
     """All outcomes of a run, in the order they started."""
     uris = [uri for uri in store.keys(f"{settings.lake_uri}/runs/{run_id}/") if uri.endswith("/outcome.json")]
-    return sorted(
-        (Outcome.model_validate_json(body) for body in store.get_many(uris)),
-        key=lambda outcome: outcome.started_at,
-    )
+    return sorted(store.parsed_each(Outcome, uris), key=lambda outcome: outcome.started_at)

@@ -150,7 +150,7 @@ def write(settings: Settings, verdict: Verdict) -> str:
 
 def read(settings: Settings, locations: Sequence[str]) -> list[Verdict]:
     """Verdicts by their locations, ordered by time."""
-    return _ordered([Verdict.model_validate_json(body) for body in store.get_many(list(locations))])
+    return _ordered(store.parsed_each(Verdict, list(locations)))
 
 
 def uris(settings: Settings, table: str) -> list[str]:

@@ -7,6 +7,7 @@ stands, and each step that has left its mark is passed over.
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,20 +18,24 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pyspark.sql import DataFrame
 
 from lakehouse import contracts, store
 from lakehouse.cli import Job
 from lakehouse.contracts import Contract
 from lakehouse.contracts.spark import schema
+from lakehouse.delta import damage
 from lakehouse.delta.read import TableHead
-from lakehouse.errors import RecoveryRefused, TerminalError, UsageError
+from lakehouse.errors import RecoveryRefused, TableUnreadable, TerminalError, UsageError
 from lakehouse.flows import gate
 from lakehouse.flows.recovery.erasures import hashed
 from lakehouse.quality import verdicts
+from lakehouse.quality.difference import Difference, difference
 from lakehouse.quality.insert import insert_new
 from lakehouse.quality.verdicts import Verdict
 from lakehouse.session import local_frame
 from lakehouse.settings import Settings
+from lakehouse.submit import RECOVER
 
 JOB = "recover"
 LOG = "ops.recovery_log"
@@ -98,6 +103,13 @@ class Change(_Frozen):
     removed: int | None = None
     changed: int | None = None
 
+    def by(self, found: Difference | None) -> Change:
+        """The change with the rows of a difference; as it is where that is not known."""
+        if found is None:
+            return self
+        rows = {"added": found.added, "removed": found.removed, "changed": found.changed}
+        return self.model_copy(update=rows)
+
 
 class Intent(_Frozen):
     """A recovery that was begun, and how it ended."""
@@ -145,8 +157,9 @@ class Recovery:
         return change
 
     def record(self, change: Change, after: int | None) -> None:
-        """The change has come true."""
-        self.done.append(change.model_copy(update={"after": after}))
+        """The change has come true; of a table that is changed in several steps the last one counts."""
+        others = [each for each in self.done if each.table != change.table]
+        self.done = [*others, change.model_copy(update={"after": after})]
 
     def verdict_id(self, table: str, action: str) -> str:
         """The id of the verdict that this recovery leaves: the same for every try."""
@@ -231,9 +244,27 @@ def _identity(job: Job, submitted_by: str) -> str:
 
 def unfinished(settings: Settings) -> tuple[Intent, ...]:
     """Recoveries that were begun and have not come to an end: killed, or still running."""
-    found = store.get_many(list(store.keys(f"{_intents_uri(settings)}/")))
-    intents = [Intent.model_validate_json(body) for body in found]
+    intents = store.parsed_each(Intent, list(store.keys(f"{_intents_uri(settings)}/")))
     return tuple(intent for intent in intents if intent.status == "begun")
+
+
+def command(intent: Intent) -> str:
+    """The command that goes on with a recovery: as it was given, under its run id. A subject is not written down."""
+    asked = intent.request
+    values: dict[str, object] = {
+        "--table": asked.table,
+        "--to-version": asked.version,
+        "--to-time": asked.time and asked.time.isoformat(),
+        "--job": asked.job,
+        "--topic": asked.topic,
+    }
+    words = [RECOVER, asked.action]
+    words += [f"{name} {shlex.quote(str(value))}" for name, value in values.items() if value is not None]
+    words += [f"--run {run}" for run in asked.runs] + [f"--accept {rule}" for rule in asked.accept]
+    words += ['--subject "$SUBJECT"'] if asked.subject_hash is not None else []
+    words += ["--reload"] * asked.reload + ["--with-dependents"] * asked.with_dependents
+    words += [f"--run-id {intent.run_id} --apply --by {shlex.quote(asked.by)} --why {shlex.quote(asked.why)}"]
+    return " ".join(words)
 
 
 def contract_of(settings: Settings, name: str) -> Contract:
@@ -258,6 +289,24 @@ def refuse(problems: Sequence[str], hint: str) -> None:
             *(f"  - {each}" for each in problems),
         ]
         raise RecoveryRefused("\n".join(lines), hint=hint)
+
+
+def difference_or_none(
+    recovery: Recovery, name: str, new: DataFrame, old: Callable[[], DataFrame], where: str
+) -> Difference | None:
+    """What differs between a table as it becomes and as it is; None, and said, where the table cannot be read.
+
+    ``where`` says which version ``old`` is. What else cannot be read is raised.
+    """
+    try:
+        return difference(new, old(), contracts.load(name))
+    except damage.ENGINE as error:
+        told = damage.recognised(error)
+        # An error that names no table speaks of a version that its log does not have any more.
+        if not isinstance(told, TableUnreadable) or (told.tables and name not in told.tables):
+            raise told from error
+        recovery.say(f"  {where} cannot be compared: {told.message}")
+        return None
 
 
 def named(items: Iterable[str]) -> str:

@@ -7,14 +7,17 @@ first.
 
 from __future__ import annotations
 
-from lakehouse import contracts
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from lakehouse.delta import damage
 from lakehouse.delta.read import head, read
-from lakehouse.errors import NotCertified
+from lakehouse.errors import NotCertified, RecoveryRefused, TableUnreadable
 from lakehouse.flows import publish
 from lakehouse.flows.ingest import certification
 from lakehouse.flows.publish import INPUTS, OUTPUTS, Intent, TableVersion, Turn
-from lakehouse.flows.recovery.base import Change, Recovery, refuse
-from lakehouse.quality.difference import Difference, difference
+from lakehouse.flows.recovery.base import Change, Recovery, difference_or_none, refuse
+from lakehouse.quality.difference import Difference
 from lakehouse.submit import RECOVER
 
 
@@ -53,7 +56,8 @@ def own_turn(recovery: Recovery) -> Turn:
 def rebuild_gold(recovery: Recovery) -> None:
     """The action rebuild-gold: publish certified Silver anew, even where Gold should already show it."""
     job = recovery.job
-    now = own_turn(recovery)
+    given_up = _close_unreadable(recovery)
+    now = own_turn(recovery) if recovery.applies or not given_up else Turn("", None)
     markers = publish.markers(job.settings)
     if recovery.applies and any(name.startswith(f"{job.run_id}.") for name, _ in markers):
         _record(recovery)
@@ -96,24 +100,72 @@ def _certified(recovery: Recovery) -> dict[str, TableVersion]:
 
 
 def _previous(recovery: Recovery) -> dict[str, TableVersion]:
-    """Gold as it was last published; as it is, where a table was made anew since or nothing was published."""
-    marker = publish.latest_marker(recovery.settings)
-    live = {table: publish.version_of(recovery.job, table) for table in OUTPUTS}
-    if marker is None or any(marker.outputs[table].table_id != live[table].table_id for table in OUTPUTS):
-        return live
-    return marker.outputs
+    """Gold as it was last published; as it is, where a table was made anew since or nothing was published.
+
+    Of a table that cannot be read as that, its newest publication that can. Raises RecoveryRefused where none can.
+    """
+    known = [marker.outputs for _, marker in reversed(publish.markers(recovery.settings))]
+    return {table: _readable(recovery, table, [outputs[table] for outputs in known]) for table in OUTPUTS}
 
 
-def _differences(recovery: Recovery, intent: Intent) -> dict[str, Difference]:
-    found: dict[str, Difference] = {}
+def _readable(recovery: Recovery, table: str, published: Sequence[TableVersion]) -> TableVersion:
+    """The first of the versions, or what is there now where none is of this table, that can be read."""
+    live = publish.version_of(recovery.job, table)
+    tried: list[str] = []
+    for version in [each for each in published if each.table_id == live.table_id] or [live]:
+        why = problem(recovery, table, version.version)
+        if why is None:
+            if tried:
+                recovery.say(
+                    f"{table}: {tried[0]}. Quotes that are frozen are those of version {version.version}."
+                )
+            return version
+        tried.append(why)
+    raise RecoveryRefused(
+        f"{table}: none of its {len(tried)} published versions can be read, so that quotes that are frozen are lost: "
+        f"{tried[0]}",
+        hint=f"bring its objects back: `scripts/undelete.sh {table.replace('.', '/')}/`, {damage.way_out(table)}",
+    )
+
+
+def problem(recovery: Recovery, table: str, version: int) -> str | None:
+    """Why a version of a table cannot be read, by reading all of it; None where it can."""
+    try:
+        rows = read(recovery.job.spark, recovery.settings.table_uri(table), version)
+        rows.write.format("noop").mode("overwrite").save()
+    except damage.ENGINE as error:
+        told = damage.recognised(error)
+        return told.message if isinstance(told, TableUnreadable) else " ".join(str(error).split())[:200]
+    return None
+
+
+def _close_unreadable(recovery: Recovery) -> bool:
+    """End a publication that never can be completed, for what it reads is not there any more; whether there was one."""
+    pending = publish.turn(recovery.settings).intent
+    if pending is None or pending.publish_id.startswith(f"{recovery.job.run_id}."):
+        return False
+    versions = [*pending.inputs.items(), *pending.previous.items()]
+    problems = [why for name, version in versions if (why := problem(recovery, name, version.version))]
+    if not problems:
+        return False
+    recovery.say(f"Publication {pending.publish_id} can never be completed ({problems[0]}): it is given up.")
+    if recovery.applies:
+        publish.close(recovery.settings, pending)
+    return True
+
+
+def _differences(recovery: Recovery, intent: Intent) -> dict[str, Difference | None]:
+    found: dict[str, Difference | None] = {}
     for table, rows in publish.tables_of(recovery.job, intent).items():
-        now = read(recovery.job.spark, recovery.settings.table_uri(table))
-        found[table] = difference(rows, now, contracts.load(table))
-        recovery.say(f"{table}: {found[table]}", *[f"  {sample}" for sample in found[table].samples])
+        now = partial(read, recovery.job.spark, recovery.settings.table_uri(table))
+        each = difference_or_none(recovery, table, rows, now, f"{table}: what is there now")
+        found[table] = each
+        if each is not None:
+            recovery.say(f"{table}: {each}", *[f"  {sample}" for sample in each.samples])
     return found
 
 
-def _publish(recovery: Recovery, intent: Intent, found: dict[str, Difference]) -> None:
+def _publish(recovery: Recovery, intent: Intent, found: Mapping[str, Difference | None]) -> None:
     for table in OUTPUTS:
         each = found.get(table)
         recovery.plan(
@@ -121,10 +173,7 @@ def _publish(recovery: Recovery, intent: Intent, found: dict[str, Difference]) -
                 table=table,
                 target=f"publication {intent.publish_id}",
                 before=intent.previous[table].version,
-                added=each.added if each else None,
-                removed=each.removed if each else None,
-                changed=each.changed if each else None,
-            )
+            ).by(each)
         )
     publish.complete(recovery.job, intent)
     _record(recovery)

@@ -7,7 +7,7 @@ they count as duplicates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -54,17 +54,21 @@ class Landed:
         self.load.release()
 
 
-def look(recovery: Recovery, tables: Sequence[str]) -> dict[str, list[Landed]]:
+def look(
+    recovery: Recovery, tables: Sequence[str], chosen: Set[str] = frozenset()
+) -> dict[str, list[Landed]]:
     """The runs asked for, or all that were ever certified and not discarded, of the tables. Nothing is written.
+
+    ``chosen``: runs in place of those asked for, that were certified once.
 
     Raises UsageError for a run that none of the tables has, RecoveryRefused where a landing is not complete.
     """
     found: dict[str, list[Landed]] = {}
     problems: list[str] = []
-    asked = set(recovery.request.runs)
+    asked = set(chosen or recovery.request.runs)
     known: set[str] = set()
     for table in tables:
-        runs = _ever_certified(recovery, table)
+        runs = _ever_certified(recovery, table) | chosen
         known |= runs
         for run_id in sorted(runs & asked if asked else runs):
             manifest = _manifest(recovery, table, run_id)

@@ -14,7 +14,7 @@ from functools import partial
 from lakehouse import cli
 from lakehouse.cli import Job
 from lakehouse.errors import GateFailed, TerminalError, TransientError, UsageError
-from lakehouse.flows import gate, stream
+from lakehouse.flows import gate, known, stream
 from lakehouse.flows.apply_contracts import apply
 from lakehouse.flows.emit import emit
 from lakehouse.flows.ingest import SOURCES, ingest
@@ -23,7 +23,6 @@ from lakehouse.flows.publish import publish
 from lakehouse.flows.recovery.base import Change, Recovery
 from lakehouse.landing import read_manifest
 from lakehouse.observe import outcome as outcomes
-from lakehouse.runs import run_time
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def rerun(recovery: Recovery) -> None:
     if len(request.runs) != 1:
         raise UsageError(f"received {len(request.runs)} runs, expected one --run")
     run_id = request.runs[0]
-    run_time(run_id)
+    known.require_known(recovery.settings, run_id)
     _describe(recovery, name, run_id)
     if not recovery.applies:
         return

@@ -14,9 +14,10 @@ from typing import Any
 
 from lakehouse import contracts
 from lakehouse.delta.read import head, read
-from lakehouse.errors import GateFailed, RecoveryRefused, UsageError
+from lakehouse.errors import GateFailed, RecoveryRefused, UnknownRun, UsageError
 from lakehouse.flows import gate
 from lakehouse.flows.ingest import certification
+from lakehouse.flows.known import require_promoted
 from lakehouse.flows.promote import TABLES
 from lakehouse.flows.recovery import bound, silver
 from lakehouse.flows.recovery.base import (
@@ -53,6 +54,10 @@ def recertify(recovery: Recovery) -> None:
     if run_id in known.passed:
         recovery.say(f"{name}: run {run_id} is certified already; there is nothing to do.")
         return
+    if layer == "bronze":
+        _known_run(recovery, known, run_id)
+    elif run_id not in known.latest:
+        require_promoted(job.settings, run_id)
     found = gate.examine(job.spark, job.settings, layer, name, run_id)
     broken = [rule for rule in found.results if not rule.passed and rule.severity == "critical"]
     _require_acceptable(name, broken, request.accept)
@@ -188,12 +193,12 @@ def _require_acceptable(name: str, broken: Iterable[RuleResult], accepted: Itera
 
 
 def _known_run(recovery: Recovery, known: Certification, run_id: str) -> Manifest | None:
-    """The landing of a run that is known. Raises UsageError for any other."""
+    """The landing of a run that the table knows. Raises UnknownRun for any other."""
     manifest = _landing(recovery, known.table, run_id)
     if manifest is None and run_id not in known.latest:
         judged = [each for each in known.latest if each not in known.run_ids]
-        raise UsageError(
-            f"received --run {run_id}, which {known.table} does not know",
+        raise UnknownRun(
+            f"received --run {run_id}, which {known.table} does not know; nothing was written",
             hint=f"copy it from `{RECOVER} status`; refused or discarded: {named(judged) or 'none'}; "
             f"certified: {named(sorted(known.run_ids, reverse=True))}",
         )

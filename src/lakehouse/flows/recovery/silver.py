@@ -40,6 +40,7 @@ from lakehouse.flows.recovery.base import (
     Change,
     Recovery,
     contract_of,
+    difference_or_none,
     named,
     refuse,
     require_table,
@@ -47,7 +48,7 @@ from lakehouse.flows.recovery.base import (
 from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import LedgerCounts, TableOutcome, VerdictReference
 from lakehouse.quality import verdicts
-from lakehouse.quality.difference import Difference, difference
+from lakehouse.quality.difference import Difference
 from lakehouse.quality.verdicts import Certification, CertifiedRun, VerdictInput
 from lakehouse.session import local_frame
 
@@ -60,7 +61,10 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A Silver table as certified Bronze gives it now: ``rows``, kept until ``release``, and what differs."""
+    """A Silver table as certified Bronze gives it now: ``rows``, kept until ``release``, and what differs.
+
+    ``difference`` is None where the certified version cannot be read.
+    """
 
     module: ModuleType
     rows: DataFrame
@@ -68,7 +72,7 @@ class Rebuilt:
     inputs: dict[str, PromotedInput]
     gone: dict[str, frozenset[str]]
     before: int | None
-    difference: Difference
+    difference: Difference | None
 
     @property
     def name(self) -> str:
@@ -193,12 +197,14 @@ def _rebuilt(
     try:
         ledger = ledger_of(name, resolved, read_rows)
         rows = winners(name, resolved).persist(StorageLevel.MEMORY_AND_DISK)
-        before = (
-            local_frame(job.spark, [], fields)
-            if known.version is None
-            else read(job.spark, uri, known.version)
-        )
-        found = difference(rows, before, contracts.load(name))
+
+        def before() -> DataFrame:
+            if known.version is None:
+                return local_frame(job.spark, [], fields)
+            return read(job.spark, uri, known.version)
+
+        where = f"{name}: the certified version {known.version}"
+        found = difference_or_none(recovery, name, rows, before, where)
     finally:
         resolved.unpersist()
     return Rebuilt(module, rows, ledger, inputs, gone, known.version, found)
@@ -213,6 +219,31 @@ def discarded(bronze: Certification) -> frozenset[str]:
     )
 
 
+def short_runs(recovery: Recovery, bronze: Certification) -> frozenset[str]:
+    """Certified runs, but for ranges of the stream, of which the table's newest version has other numbers of rows."""
+    judged = _judged(recovery, bronze)
+    stored = _stored(read(recovery.job.spark, recovery.settings.table_uri(bronze.table)), bronze.runs)
+    return frozenset(
+        run_id
+        for run_id, run in bronze.runs.items()
+        if not verdicts.is_streamed(run.state) and stored.get(run_id, 0) != judged.get(run_id)
+    )
+
+
+def _judged(recovery: Recovery, bronze: Certification) -> dict[str, int]:
+    """Rows that the last passing verdict of each run counted."""
+    judged: dict[str, int] = {}
+    for verdict in verdicts.read_all(recovery.settings, bronze.table):
+        if verdict.passing and verdict.rows is not None and verdict.table_id == bronze.table_id:
+            judged |= {run.run_id: verdict.rows for run in verdict.certified_runs}
+    return judged
+
+
+def _stored(frame: DataFrame, runs: Mapping[str, CertifiedRun]) -> dict[str, int]:
+    rows = frame.where(verdicts.rows_of(runs.values())).groupBy("_run_id").count().collect()
+    return {row["_run_id"]: row["count"] for row in rows}
+
+
 def _missing(
     recovery: Recovery,
     bronze: Certification,
@@ -221,13 +252,10 @@ def _missing(
     count: int,
 ) -> list[str]:
     """Certified runs that hold other numbers of rows than were judged."""
-    judged: dict[str, int] = {}
-    for verdict in verdicts.read_all(recovery.settings, bronze.table):
-        if verdict.passing and verdict.rows is not None and verdict.table_id == bronze.table_id:
-            judged |= {run.run_id: verdict.rows for run in verdict.certified_runs}
+    judged = _judged(recovery, bronze)
     if any(run_id not in judged for run_id in runs) or count == sum(judged[run_id] for run_id in runs):
         return []
-    stored = {row["_run_id"]: row["count"] for row in frame.groupBy("_run_id").count().collect()}
+    stored = _stored(frame, runs)
     words = [
         f"run {run_id} has {stored.get(run_id, 0)} rows of {judged[run_id]} that were certified"
         for run_id, run in sorted(runs.items())
@@ -241,8 +269,9 @@ def _missing(
 def _describe(recovery: Recovery, rebuilt: Rebuilt) -> None:
     version = "nothing" if rebuilt.before is None else f"the certified version {rebuilt.before}"
     runs = ", ".join(f"{len(item.run_ids)} runs of {source}" for source, item in rebuilt.inputs.items())
+    told = rebuilt.difference or f"{rebuilt.ledger.inserted} rows in place of what cannot be read"
     recovery.say(
-        f"{rebuilt.name}: made anew from {runs}; against {version}: {rebuilt.difference}",
+        f"{rebuilt.name}: made anew from {runs}; against {version}: {told}",
         *_samples(recovery, rebuilt.difference, "  "),
     )
     for source, gone in rebuilt.gone.items():
@@ -250,24 +279,23 @@ def _describe(recovery: Recovery, rebuilt: Rebuilt) -> None:
             recovery.say(f"  without what was discarded of {source}: {named(gone)}")
     live = head(recovery.job.spark, recovery.settings.table_uri(rebuilt.name))
     if rebuilt.before is not None and live.version != rebuilt.before:
-        now = difference(
-            rebuilt.rows,
-            read(recovery.job.spark, recovery.settings.table_uri(rebuilt.name)),
-            contracts.load(rebuilt.name),
+        uri = recovery.settings.table_uri(rebuilt.name)
+        what = f"version {live.version}, which is there now and not certified"
+        now = difference_or_none(
+            recovery, rebuilt.name, rebuilt.rows, lambda: read(recovery.job.spark, uri), what
         )
-        recovery.say(
-            f"  against version {live.version}, which is there now and not certified: {now}",
-            *_samples(recovery, now, "    "),
-        )
+        if now is not None:
+            recovery.say(f"  against {what}: {now}", *_samples(recovery, now, "    "))
 
 
-def _samples(recovery: Recovery, found: Difference, indent: str) -> list[str]:
-    return [f"{indent}{sample}" for sample in found.samples] if recovery.names_rows else []
+def _samples(recovery: Recovery, found: Difference | None, indent: str) -> list[str]:
+    return [f"{indent}{sample}" for sample in found.samples] if found and recovery.names_rows else []
 
 
 def _is_needed(recovery: Recovery, rebuilt: Rebuilt) -> bool:
     live = head(recovery.job.spark, recovery.settings.table_uri(rebuilt.name))
-    return live.version != rebuilt.before or any(rebuilt.gone.values()) or not rebuilt.difference.is_none
+    is_same = rebuilt.difference is not None and rebuilt.difference.is_none
+    return live.version != rebuilt.before or any(rebuilt.gone.values()) or not is_same
 
 
 def _write(recovery: Recovery, rebuilt: Rebuilt) -> None:
@@ -279,10 +307,7 @@ def _write(recovery: Recovery, rebuilt: Rebuilt) -> None:
             table=name,
             target="certified Bronze",
             before=rebuilt.before,
-            added=found.added,
-            removed=found.removed,
-            changed=found.changed,
-        )
+        ).by(found)
     )
     uri = job.settings.table_uri(name)
     apply_contracts(job.spark, job.settings, [contracts.load(name)])

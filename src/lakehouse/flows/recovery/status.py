@@ -1,23 +1,36 @@
 """Status: what needs attention, each with the command to type next. Writes nothing.
 
-Looked at are the runs of the last days, the verdicts and heads of all tables, publications, replays and recoveries that
-were begun, and quarantine.
+Looked at are the objects of all tables, the runs of the last days, verdicts and heads, publications, replays and
+recoveries that were begun, and quarantine. A table that cannot be read is a finding, and the others are looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from pyspark.sql import functions as F
 
 from lakehouse import contracts
 from lakehouse.cli import Job
+from lakehouse.delta import damage
 from lakehouse.delta.log import is_dropped, log_head, way_back
 from lakehouse.delta.read import has_same_files, is_empty
-from lakehouse.errors import GateFailed, NotCertified, SourceDiffers, WatchAlarm
-from lakehouse.flows import publish, replay
+from lakehouse.errors import (
+    GateFailed,
+    LandingConflict,
+    NotCertified,
+    SourceDiffers,
+    StateUnreadable,
+    StreamRefused,
+    TableUnreadable,
+    UnknownRun,
+    WatchAlarm,
+)
+from lakehouse.flows import gate, publish, replay
+from lakehouse.flows.ingest import SOURCES
 from lakehouse.flows.recovery import base
 from lakehouse.flows.recovery.rerun import STORIES
 from lakehouse.landing import Manifest, read_manifest
@@ -32,24 +45,60 @@ _DAYS = 7
 _BESIDE = ("backfill", "reconcile", "dq_watchdog", "delta_optimize_vacuum")
 # Failures that found something: their hint is the command that puts it right.
 _FOUND = (SourceDiffers.code, WatchAlarm.code)
+# Failures that a rerun meets again until their hint was followed.
+_FIRST = (LandingConflict.code, StreamRefused.code, TableUnreadable.code)
+_STREAM = 'airflow dags trigger streaming_ingest --conf \'{"action": "ensure"}\''
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that needs attention. ``command`` is a dry run wherever there is one."""
+    """One thing that needs attention. ``command`` is a dry run wherever there is one.
+
+    ``blocks`` is False where nothing stops for it: refused rows wait as long as it takes.
+    """
 
     what: str
     command: str
+    blocks: bool = True
 
 
 def status(job: Job) -> list[Finding]:
     """Everything that needs attention, what is nearest to the sources first."""
-    outcomes = _recent(job)
-    known = {name: known for name in _gated() if (known := _certification(job, name)) is not None}
-    found = [*_dropped(job), *_failed(outcomes), *_failed_beside(outcomes), *_unjudged(outcomes, known)]
+    broken = damage.look({name: job.settings.table_uri(name) for name in contracts.names()}, files=True)
+    found = [
+        Finding(f"{name} cannot be read: {damage.words(objects)}", damage.way_out(name))
+        for name, objects in broken.items()
+    ]
+    told = set(broken)
+
+    def asked(look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+        """What a look finds; a table that it cannot read, unless that is told already."""
+        try:
+            return list(look())
+        except StateUnreadable as error:
+            return [Finding(error.message, error.hint)]
+        except (TableUnreadable, *damage.ENGINE) as error:
+            unreadable = damage.recognised(error)
+            if not isinstance(unreadable, TableUnreadable):
+                raise
+            new = set(unreadable.tables) - told
+            told.update(new)
+            return [Finding(unreadable.message, unreadable.hint)] if new or not unreadable.tables else []
+
+    problems: list[StateUnreadable] = []
+    outcomes = _recent(job, problems)
+    found += [Finding(problem.message, problem.hint) for problem in problems]
+    known: dict[str, Certification] = {}
+    for name in _gated():
+        found += asked(partial(_certified, job, name, known))
+    found += asked(partial(_dropped, job))
+    found += [*_failed(outcomes), *_failed_beside(outcomes), *_unjudged(outcomes, known)]
     for each in known.values():
-        found += _refused(job, each)
-    found += [*_uncertified(job, known), *_stale(known), *_gold(job), *_begun(job), *_quarantine(job)]
+        found += asked(partial(_refused, job, each))
+    found += asked(partial(_uncertified, job, known))
+    found += _stale(known)
+    for look in (_gold, _begun, _quarantine):
+        found += asked(partial(look, job))
     return found
 
 
@@ -57,11 +106,15 @@ def _gated() -> list[str]:
     return [*contracts.names("bronze"), *contracts.names("silver")]
 
 
-def _certification(job: Job, name: str) -> Certification | None:
+def _certified(job: Job, name: str, known: dict[str, Certification]) -> list[Finding]:
+    """Put what is certified of a table into ``known``; nothing else is found."""
     live = log_head(job.spark, job.settings.table_uri(name))
     if live is None:
-        return None
-    return verdicts.certification(name, verdicts.read_all(job.settings, name), live.table_id)
+        return []
+    found = verdicts.certification(name, verdicts.read_all(job.settings, name), live.table_id)
+    damage.require_version(name, found.version, live.version)
+    known[name] = found
+    return []
 
 
 def _dropped(job: Job) -> Iterator[Finding]:
@@ -72,9 +125,9 @@ def _dropped(job: Job) -> Iterator[Finding]:
             yield Finding(f"{name}: its objects were deleted", way_back(uri))
 
 
-def _recent(job: Job) -> list[Outcome]:
-    """Outcomes of the runs of the last days, by run."""
-    found = records.read_all(job.settings, datetime.now(UTC) - timedelta(days=_DAYS))
+def _recent(job: Job, problems: list[StateUnreadable]) -> list[Outcome]:
+    """Outcomes of the runs of the last days, by run; those that are none are put into ``problems``."""
+    found = records.read_all(job.settings, datetime.now(UTC) - timedelta(days=_DAYS), problems)
     return sorted(found, key=lambda outcome: (outcome.run_id, outcome.job))
 
 
@@ -87,8 +140,15 @@ def _failed(outcomes: list[Outcome]) -> Iterator[Finding]:
     for outcome in outcomes:
         if outcome.status != "failed" or _is_gate(outcome) or outcome.job not in STORIES:
             continue
+        error = outcome.error
+        if error is not None and error.code == UnknownRun.code:
+            continue  # there is no such run: who gave its id was told
         if outcome.run_id >= succeeded.get(outcome.job, ""):
-            yield Finding(_failure(outcome), f"{RECOVER} rerun --job {outcome.job} --run {outcome.run_id}")
+            again = f"{RECOVER} rerun --job {outcome.job} --run {outcome.run_id}"
+            if outcome.processing == "STREAMING":
+                again = _STREAM
+            is_first = error is not None and error.code in _FIRST and error.hint
+            yield Finding(_failure(outcome), f"{error.hint}   then: {again}" if error and is_first else again)
 
 
 def _failed_beside(outcomes: list[Outcome]) -> Iterator[Finding]:
@@ -100,7 +160,7 @@ def _failed_beside(outcomes: list[Outcome]) -> Iterator[Finding]:
     for outcome in newest.values():
         if outcome.status == "failed" and not _is_gate(outcome):
             again = outcome.repeat or (
-                f"{by_hand(outcome.job)} …   as it was given, with --run-id {outcome.run_id}"
+                f"{by_hand(outcome.job)} --run-id {outcome.run_id}   with the arguments that it was given"
             )
             error = outcome.error
             is_found = error is not None and error.code in _FOUND and error.hint
@@ -118,17 +178,48 @@ def _failure(outcome: Outcome) -> str:
 
 
 def _unjudged(outcomes: list[Outcome], known: dict[str, Certification]) -> Iterator[Finding]:
-    """Ingests that no gate has judged. One beside the daily run is repeated, for its gate looks at its tables alone."""
+    """Ingests that no gate has judged, unless a later run has brought their window since.
+
+    One beside the daily run is repeated, for its gate looks at its tables alone; a daily run that was interrupted goes
+    on with the ingest that it lacks, for its gate would refuse the tables of that one.
+    """
     for outcome in outcomes:
         is_loaded = outcome.job.endswith("_to_bronze") and outcome.status == "succeeded"
         if not is_loaded or outcome.job == replay.JOB:  # a replay that has not ended is told below
             continue
         for table in outcome.tables:
-            if table.table in known and outcome.run_id not in known[table.table].latest:
-                yield Finding(
-                    f"{table.table}: run {outcome.run_id} was loaded and never judged",
-                    outcome.repeat or f"{RECOVER} rerun --job dq_check_bronze --run {outcome.run_id}",
-                )
+            if table.table not in known or outcome.run_id in known[table.table].latest:
+                continue
+            if outcome.repeat is None and _is_covered(outcome, known[table.table]):
+                continue
+            yield Finding(
+                f"{table.table}: run {outcome.run_id} was loaded and never judged",
+                outcome.repeat or _go_on(outcome, outcomes, table.table),
+            )
+
+
+def _is_covered(outcome: Outcome, known: Certification) -> bool:
+    """Whether a daily run that was certified later has read the same window, or from the same offsets and files."""
+    since = outcome.finished_at or outcome.started_at
+    later = [each for each in known.latest.values() if each.action == "judge" and each.created_at > since]
+    return any(
+        run.window_to is not None or run.state
+        for each in later
+        if each.passing and each.table_id == known.table_id
+        for run in each.certified_runs
+    )
+
+
+def _go_on(outcome: Outcome, outcomes: list[Outcome], table: str) -> str:
+    """The next step of a run that was interrupted between its ingests and their gate."""
+    of_run = [each for each in outcomes if each.run_id == outcome.run_id]
+    done = {each.job for each in of_run if each.status == "succeeded"}
+    is_daily = any(each.parent is not None or each.job == "apply_contracts" for each in of_run)
+    if not is_daily:
+        return f"{by_hand('dq_check_bronze')} --run-id {outcome.run_id} --table {table}"
+    jobs = [name for name in STORIES if name.endswith("_to_bronze")]
+    lacking = [name for name in jobs if name not in done]
+    return f"{RECOVER} rerun --job {(lacking or ['dq_check_bronze'])[0]} --run {outcome.run_id}"
 
 
 def _refused(job: Job, known: Certification) -> Iterator[Finding]:
@@ -145,14 +236,33 @@ def _refused(job: Job, known: Certification) -> Iterator[Finding]:
             continue
         if manifest is not None and kind == "backfill" and _is_brought(job, manifest, later):
             continue
+        broken = {rule.name for rule in verdict.failures}
+        if broken & {gate.INGESTED, gate.PROMOTED, gate.LOADED_ALONE}:
+            yield Finding(_refusal(known.table, run_id, verdict), _structural(known.table, run_id, broken))
+            continue
         again = _again(job, manifest) if manifest is not None and kind == "backfill" else None
-        rules = ", ".join(rule.name for rule in verdict.failures)
         yield Finding(
-            f"{known.table}: run {run_id} was refused at {verdict.created_at:%Y-%m-%d %H:%M:%S} UTC ({rules})",
+            _refusal(known.table, run_id, verdict),
             f"{RECOVER} recertify --table {known.table} --run {run_id}"
             + (f"   or: {RECOVER} discard --table {known.table} --run {run_id}" if layer == "bronze" else "")
             + (f"   or, the source corrected: {again}" if again else ""),
         )
+
+
+def _refusal(table: str, run_id: str, verdict: Verdict) -> str:
+    rules = ", ".join(rule.name for rule in verdict.failures)
+    return f"{table}: run {run_id} was refused at {verdict.created_at:%Y-%m-%d %H:%M:%S} UTC ({rules})"
+
+
+def _structural(table: str, run_id: str, broken: Iterable[str]) -> str:
+    """What helps where nothing is known to have been written, or rows are twice: nobody can accept that."""
+    layer, name = table.split(".")
+    if gate.INGESTED in broken:
+        return f"{RECOVER} discard --table {table} --run {run_id}"
+    source = next((source for source, tables in SOURCES.items() if name in tables), "")
+    job = "kafka_orders_to_bronze" if source == "kafka" else f"{source}_to_bronze"
+    first = "bronze_to_silver" if layer == "silver" else job
+    return f"{RECOVER} rerun --job {first} --run {run_id}   then: {RECOVER} rerun --job dq_check_{layer} --run {run_id}"
 
 
 def _is_brought(job: Job, manifest: Manifest, later: Iterable[Verdict]) -> bool:
@@ -244,14 +354,14 @@ def _begun(job: Job) -> Iterator[Finding]:
         yield Finding(
             f"replay {intent.run_id}, begun {intent.begun_at:%Y-%m-%d %H:%M:%S} UTC by {intent.request.by}, "
             "has not ended",
-            f"{QUARANTINE} replay",
+            f'{QUARANTINE} replay --apply --by "$USER"',
         )
     for recovery in base.unfinished(job.settings):
         if recovery.run_id != job.run_id:
             yield Finding(
                 f"recovery {recovery.run_id} ({recovery.request.action}), begun "
                 f"{recovery.begun_at:%Y-%m-%d %H:%M:%S} UTC by {recovery.request.by}, has not ended",
-                f"{RECOVER} {recovery.request.action} …   as it was given, with --run-id {recovery.run_id}",
+                base.command(recovery),
             )
 
 
@@ -265,15 +375,20 @@ def _quarantine(job: Job) -> Iterator[Finding]:
         yield Finding(
             f"{row['table_name']}: {row['count']} refused rows are {row['status']}",
             f"{QUARANTINE} list --table {row['table_name']}",
+            blocks=False,
         )
 
 
 def print_status(recovery: base.Recovery) -> None:
     """The action status."""
     found = status(recovery.job)
-    for each in found:
+    blocking = [each for each in found if each.blocks]
+    waiting = [each for each in found if not each.blocks]
+    if waiting:
+        recovery.say("In quarantine, where refused rows wait and nothing stops for them:")
+    for each in [*waiting, *blocking]:
         recovery.say(each.what, f"    {each.command}")
-    recovery.say(f"{_things(len(found))} your attention." if found else "Nothing needs your attention.")
+    recovery.say(f"{_things(len(blocking))} your attention." if blocking else "Nothing needs your attention.")
 
 
 def _things(count: int) -> str:

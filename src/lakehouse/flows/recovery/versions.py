@@ -8,12 +8,10 @@ again. The tables of Gold go back together, or readers would join two publicatio
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from lakehouse import contracts
 from lakehouse.delta.read import head, read
 from lakehouse.errors import RecoveryRefused, UsageError
 from lakehouse.flows import publish
@@ -21,11 +19,20 @@ from lakehouse.flows.ingest import certification
 from lakehouse.flows.promote import TABLES, restore_version
 from lakehouse.flows.publish import OUTPUTS, Marker
 from lakehouse.flows.recovery import gold
-from lakehouse.flows.recovery.base import JOB, Change, Recovery, contract_of, named, refuse, require_table
+from lakehouse.flows.recovery.base import (
+    JOB,
+    Change,
+    Recovery,
+    contract_of,
+    difference_or_none,
+    named,
+    refuse,
+    require_table,
+)
 from lakehouse.flows.recovery.erasures import require_not_erased_since
 from lakehouse.flows.recovery.silver import discarded
 from lakehouse.quality import verdicts
-from lakehouse.quality.difference import Difference, difference
+from lakehouse.quality.difference import Difference
 from lakehouse.quality.verdicts import CertifiedRun, Verdict, VerdictInput
 from lakehouse.runs import run_time
 from lakehouse.submit import RECOVER
@@ -83,8 +90,8 @@ def _silver(recovery: Recovery, name: str) -> None:
     difference_ = _difference(recovery, name, target.version)
     recovery.say(
         f"{name}: version {target.version}, certified {target.created_at:%Y-%m-%d %H:%M:%S} UTC by run "
-        f"{target.run_id}; against what is there now: {difference_}",
-        *[f"  {sample}" for sample in difference_.samples],
+        f"{target.run_id}; against what is there now: {difference_ or 'not known'}",
+        *[f"  {sample}" for sample in (difference_.samples if difference_ else ())],
     )
     for source, runs in since.items():
         if runs:
@@ -103,10 +110,7 @@ def _silver(recovery: Recovery, name: str) -> None:
             table=name,
             target=f"version {target.version}",
             before=known.version,
-            added=difference_.added,
-            removed=difference_.removed,
-            changed=difference_.changed,
-        )
+        ).by(difference_)
     )
     live = restore_version(job, name, target.version, f"{job.run_id}/{JOB}/{name}")
     verdict = recovery.verdict(contract_of(job.settings, name), "discard", live, live.version)
@@ -191,8 +195,8 @@ def _gold(recovery: Recovery, name: str) -> None:
     recovery.say(f"Gold goes back to publication {target.publish_id}, all tables of it:")
     for table, each in found.items():
         recovery.say(
-            f"{table}: version {target.outputs[table].version}, against what is there now: {each}",
-            *[f"  {sample}" for sample in each.samples],
+            f"{table}: version {target.outputs[table].version}, against what is there now: {each or 'not known'}",
+            *[f"  {sample}" for sample in (each.samples if each else ())],
         )
     recovery.say("  The next silver_to_gold publishes Silver as it is then: put right there what was wrong.")
     if not recovery.applies:
@@ -203,10 +207,7 @@ def _gold(recovery: Recovery, name: str) -> None:
                 table=table,
                 target=f"publication {target.publish_id}",
                 before=live[table].version,
-                added=each.added,
-                removed=each.removed,
-                changed=each.changed,
-            )
+            ).by(each)
         )
     outputs = {}
     for table in OUTPUTS:
@@ -248,17 +249,21 @@ def _asked(recovery: Recovery) -> str:
     )
 
 
-def _difference(recovery: Recovery, name: str, version: int) -> Difference:
-    """What rolling back would change. Raises RecoveryRefused where the version's files are gone."""
-    spark, uri = recovery.job.spark, recovery.settings.table_uri(name)
-    try:
-        return difference(_version(recovery, name, version), read(spark, uri), contracts.load(name))
-    except (PySparkException, Py4JJavaError) as error:
-        words = " ".join(str(error).split())[:200]
+def _difference(recovery: Recovery, name: str, version: int) -> Difference | None:
+    """What rolling back would change; None, and said, where what is there now cannot be read.
+
+    Raises RecoveryRefused where the version's files are gone or broken.
+    """
+    problem = gold.problem(recovery, name, version)
+    if problem is not None:
+        anew = f"{RECOVER} restore-silver --table {name}" if name in _SILVER else f"{RECOVER} rebuild-gold"
         raise RecoveryRefused(
-            f"{name}: version {version} cannot be read any more: {words}",
-            hint="its files are past retention; restore-silver and rebuild-gold make tables anew",
-        ) from error
+            f"{name}: version {version} cannot be read any more ({problem}); nothing was written",
+            hint=f"another version that was certified, or made anew: {anew}",
+        )
+    there = partial(read, recovery.job.spark, recovery.settings.table_uri(name))
+    target = _version(recovery, name, version)
+    return difference_or_none(recovery, name, target, there, f"{name}: what is there now")
 
 
 def _version(recovery: Recovery, name: str, version: int) -> DataFrame:
