@@ -229,7 +229,7 @@ class Load:
             self.manifest.landed_at.date(),
             f"{job.run_id}/{job.name}/{name}",
         )
-        written = 0 if commit is None else commit.metric("numOutputRows")
+        written = 0 if commit is None else commit.metric("numOutputRows") - commit.metric("numCopiedRows")
         live = head(job.spark, self._uri)
         if written != stats["class:inserted"]:
             raise LedgerImbalance(
