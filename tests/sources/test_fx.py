@@ -26,12 +26,21 @@ HISTORY = """Date,USD,JPY,TRY,ISK,
 
 
 def daily(day: str, **rates: str) -> str:
-    quotes = "".join(f"<Cube currency='{ccy}' rate='{rate}'/>" for ccy, rate in rates.items())
+    """The document of one day."""
+    return document({day: rates})
+
+
+def document(days: dict[str, dict[str, str]]) -> str:
+    cubes = "".join(
+        f"<Cube time='{day}'>"
+        + "".join(f"<Cube currency='{ccy}' rate='{rate}'/>" for ccy, rate in rates.items())
+        + "</Cube>"
+        for day, rates in days.items()
+    )
     return (
         '<?xml version="1.0" encoding="UTF-8"?><gesmes:Envelope '
         'xmlns:gesmes="http://www.gesmes.org/xml/2002-08-01" xmlns="http://www.ecb.int/vocabulary/2002-08-01/eurofxref">'
-        "<gesmes:subject>Reference rates</gesmes:subject><Cube>"
-        f"<Cube time='{day}'>{quotes}</Cube></Cube></gesmes:Envelope>"
+        f"<gesmes:subject>Reference rates</gesmes:subject><Cube>{cubes}</Cube></gesmes:Envelope>"
     )
 
 
@@ -136,22 +145,48 @@ def test_a_corrected_quote_lands_beside_the_one_it_corrects(ecb: Ecb) -> None:
     assert len({row["_position"] for row in landed}) == len(landed)
 
 
-def test_the_next_working_day_needs_the_daily_document_only(ecb: Ecb) -> None:
+THREE_DAYS = {
+    "2026-11-20": {"USD": "1.0725", "JPY": "162.30"},
+    "2026-11-19": {"USD": "1.0712"},
+    "2026-11-11": {"USD": "1.0650"},
+}
+
+
+def test_the_next_day_needs_the_daily_document_only_and_reads_a_week_of_corrections(ecb: Ecb) -> None:
+    ecb.publish(document(THREE_DAYS), HISTORY)
+
     manifest = ecb.extract(since="2026-11-19")
 
     assert ecb.paths() == ["/daily.xml"]
-    assert [quote[0] for quote in ecb.quotes(manifest)] == ["2026-11-20"] * 2
+    assert [quote[:3] for quote in ecb.quotes(manifest)] == [
+        ("2026-11-20", "USD", "1.0725"),
+        ("2026-11-20", "JPY", "162.30"),
+        ("2026-11-19", "USD", "1.0712"),
+    ]
+    assert manifest.window_from == datetime(2026, 11, 12, tzinfo=UTC)
 
 
-def test_a_weekend_is_no_gap(ecb: Ecb) -> None:
-    ecb.publish(daily("2026-11-23", USD="1.08"), HISTORY)
+def test_a_correction_of_a_day_gone_by_is_read(ecb: Ecb) -> None:
+    ecb.publish(document(THREE_DAYS), HISTORY)
+    watermark = ecb.extract(since="2026-11-19").window_to
+    assert watermark is not None
+    ecb.publish(document(THREE_DAYS | {"2026-11-19": {"USD": "1.7112"}}), HISTORY)
 
-    ecb.extract(since="2026-11-20")
+    again = ecb.extract(since=f"{watermark:%Y-%m-%d}")
 
-    assert ecb.paths() == ["/daily.xml"]
+    assert ("2026-11-19", "USD", "1.7112", "daily") in ecb.quotes(again)
 
 
-def test_a_gap_is_filled_from_the_history_with_a_week_of_corrections(ecb: Ecb) -> None:
+@pytest.mark.parametrize(
+    "days",
+    [{"2026-11-20": {"USD": "1.08"}}, THREE_DAYS | {"2026-11-11": {}}],
+    ids=["the document of one day", "runs were missed"],
+)
+def test_the_history_is_read_where_the_document_does_not_reach_back(
+    ecb: Ecb, days: dict[str, dict[str, str]]
+) -> None:
+    ecb.publish(document(days), HISTORY)
+
     manifest = ecb.extract(since="2026-11-18")
 
     assert ecb.paths() == ["/daily.xml", "/hist.zip"]
@@ -159,9 +194,11 @@ def test_a_gap_is_filled_from_the_history_with_a_week_of_corrections(ecb: Ecb) -
 
 
 def test_a_day_read_again_moves_nothing(ecb: Ecb) -> None:
+    ecb.publish(document(THREE_DAYS), HISTORY)
+
     manifest = ecb.extract(since="2026-11-20")
 
-    assert (manifest.rows, manifest.window_to) == (2, datetime(2026, 11, 20, tzinfo=UTC))
+    assert (manifest.rows, manifest.window_to) == (3, datetime(2026, 11, 20, tzinfo=UTC))
 
 
 def test_a_quote_from_the_future_lands_and_does_not_move_the_watermark_beyond_the_run(ecb: Ecb) -> None:
@@ -194,7 +231,7 @@ def test_originals_are_kept_byte_for_byte(ecb: Ecb) -> None:
 
     kept = {uri.rsplit("-", 2)[-1]: store.get(uri) for uri in ecb.setup.landed_keys() if "original-" in uri}
     assert kept == {
-        "daily.xml": ecb.bank.documents["/daily.xml"],
+        "90d.xml": ecb.bank.documents["/daily.xml"],
         "hist.zip": ecb.bank.documents["/hist.zip"],
     }
     assert [file.rows for file in manifest.files if file.format == "original"] == [None, None]

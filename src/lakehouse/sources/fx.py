@@ -1,8 +1,8 @@
 """ECB euro reference rates to landing files, as quoted: units of a currency for one euro.
 
-The daily document holds the newest day, the history all days since 1999. The history is read the first time,
-and again when a working day lies between the watermark and the newest day: runs were missed (or there was a
-holiday, which costs one download).
+The document that is read every day is the 90-day file: the ECB corrects quotes of days gone by, and its one-day file
+would never tell. The history (all days since 1999) is read the first time, and where the document does not reach back
+to the beginning of the window.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,6 +28,7 @@ from lakehouse.sources.retry import http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, window_end
 
 SOURCE, TABLE = "fx", "fx_rates"
+_DAILY = "eurofxref-hist-90d.xml"
 _TIMEOUT = (10.0, 60.0)
 _ZIP = b"PK"
 _CHUNK = 1 << 16
@@ -50,9 +51,9 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
 
     daily_body = _get(settings, settings.sources.fx.daily_url)
     daily = list(parse_daily(daily_body))
-    writer.write_original("eurofxref-daily.xml", daily_body)
+    writer.write_original(_DAILY, daily_body)
     rows = daily
-    if needs_history(watermark, daily):
+    if needs_history(since, daily):
         body = _get(settings, settings.sources.fx.history_url)
         writer.write_original(f"eurofxref-hist.{'zip' if body.startswith(_ZIP) else 'csv'}", body)
         history = list(parse_history(body, settings.sources.fx.max_document_bytes))
@@ -90,30 +91,21 @@ def backfill(settings: Settings, run_id: str, since: datetime, until: datetime) 
     return (manifest,)
 
 
-def needs_history(watermark: Watermark, daily: Iterable[Row]) -> bool:
-    """Whether a working day lies between the watermark's and the newest quoted day."""
-    if watermark.time is None:
-        return True
-    newest = max((day for row in daily if (day := _day(row["as_of_date"]))), default=None)
-    if newest is None:
-        return True
-    day = watermark.time.date() + timedelta(days=1)
-    while day < newest:
-        if day.isoweekday() <= 5:
-            return True
-        day += timedelta(days=1)
-    return False
+def needs_history(since: datetime | None, daily: Iterable[Row]) -> bool:
+    """Whether the daily document does not reach back to the beginning of the window."""
+    oldest = min((day for row in daily if (day := _day(row["as_of_date"]))), default=None)
+    return since is None or oldest is None or oldest > since.date()
 
 
 def parse_daily(body: bytes) -> Iterator[Row]:
-    """Quotes of eurofxref-daily.xml (or of the 90-day file, which has the same form)."""
+    """Quotes of eurofxref-hist-90d.xml (or of eurofxref-daily.xml, which has the same form)."""
     try:
         parser = ElementTree.XMLParser(target=_PlainXml())  # nosec B314  # it refuses entities
         root = ElementTree.fromstring(body, parser=parser)  # nosec B314
     except ElementTree.ParseError as error:
-        raise _malformed("eurofxref-daily.xml", f"XML that ends in {error}", "well-formed XML") from None
+        raise _malformed(_DAILY, f"XML that ends in {error}", "well-formed XML") from None
     if not root.tag.endswith("Envelope"):
-        raise _malformed("eurofxref-daily.xml", f"<{root.tag}>", "a gesmes:Envelope")
+        raise _malformed(_DAILY, f"<{root.tag}>", "a gesmes:Envelope")
     days = [element for element in root.iter() if "time" in element.attrib]
     quotes = [
         (day.attrib["time"], quote.attrib) for day in days for quote in day if "currency" in quote.attrib
@@ -205,7 +197,7 @@ class _PlainXml(ElementTree.TreeBuilder):
     """Refuses document types: these documents have none, and entities are declared there."""
 
     def doctype(self, name: str, *_: str | None) -> None:
-        raise _malformed("eurofxref-daily.xml", f"a document type ({name})", "XML without one")
+        raise _malformed(_DAILY, f"a document type ({name})", "XML without one")
 
 
 def _unzipped(body: bytes, limit: int) -> str:
