@@ -260,6 +260,13 @@ class TestOverrides:
         assert changed.rules_hash != contract.rules_hash
         assert changed.content_hash == contract.content_hash
 
+    def test_how_far_a_value_may_jump(self) -> None:
+        contract = contracts.load("silver.fx_rates")
+        changed = contract.with_overrides({"silver.fx_rates": {"rate_jumps": {"max_share": 0.3}}})
+        rules = [each.rule("rate_jumps") for each in (contract, changed)]
+        assert [rule.limits for rule in rules] == [(None, 0.1), (None, 0.3)]
+        assert all(isinstance(rule, SetRule) and rule.within_days == 7 for rule in rules)
+
     def test_none_change_nothing(self) -> None:
         contract = contracts.load("silver.orders")
         assert contract.with_overrides({}) == contract

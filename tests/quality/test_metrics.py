@@ -42,7 +42,8 @@ def clean(contract: Contract, rows: int = 100, **changes: Any) -> Counts:
     )
     for name, value in changes.items():
         old = getattr(found, name)
-        found = replace(found, **{name: {**old, **value} if isinstance(old, Mapping) else value})
+        changed: Any = {**old, **value} if isinstance(old, Mapping) else value
+        found = replace(found, **{name: changed})
     return found
 
 
@@ -259,6 +260,40 @@ def test_rows_that_had_to_be_refused_are_found_again(spark: SparkSession) -> Non
     found = metrics.measure(frame, RATES, lambda _: frame)
     assert found.reverified == 2
     assert found.broken["publication_known"] == 1
+
+
+RATE_TABLE = contracts.load("silver.fx_rates")
+[JUMP] = (rule for rule in RATE_TABLE.set_rules if rule.kind == "jump")
+
+
+def test_a_rate_that_jumps_is_a_warning(spark: SparkSession) -> None:
+    def jump(*rates: tuple[str, int, str | None]) -> tuple[float, str] | None:
+        """Of rates as (currency, day of March, units for one euro)."""
+        rows = [
+            (ccy, date(2026, 3, day), None if rate is None else Decimal(rate)) for ccy, day, rate in rates
+        ]
+        frame = local_frame(spark, rows, "ccy string, as_of_date date, ccy_per_eur decimal(20,12)")
+        return metrics.greatest_jump(frame, RATE_TABLE, JUMP)
+
+    misprint = jump(("JPY", 18, "162"), ("USD", 18, "1.0700"), ("USD", 19, "1.7112"), ("JPY", 19, "163"))
+    assert misprint is not None
+    assert round(misprint[0], 5) == 0.59925
+    assert misprint[1] == "USD, 2026-03-19: 1.711200000000 after 1.070000000000"
+    results = silver(clean(RATE_TABLE, jumps={JUMP.name: misprint}), RATE_TABLE)
+    assert set(broken(results)) == {JUMP.name}
+    assert outcome_of(results) == "warned"
+
+    # Beyond a gap, the quote before it counts; a quote that is missing is none; other currencies are others.
+    gap = jump(("ISK", 2, "150"), ("ISK", 19, "140"), ("ISK", 18, None), ("USD", 18, "1"))
+    assert gap is not None
+    assert (round(gap[0], 6), gap[1][:15]) == (round(1 - 140 / 150, 6), "ISK, 2026-03-19")
+    assert not broken(silver(clean(RATE_TABLE, jumps={JUMP.name: gap}), RATE_TABLE))
+    # What leapt long ago is history, and what nothing precedes has not leapt.
+    calm = jump(("TRY", 1, "10"), ("TRY", 2, "20"), ("TRY", 19, "20.1"))
+    assert calm is not None
+    assert (round(calm[0], 6), calm[1]) == (0.005, "TRY, 2026-03-19: 20.100000000000 after 20.000000000000")
+    assert jump(("USD", 19, "1.07"), ("JPY", 19, "162")) is None
+    assert not broken(silver(clean(RATE_TABLE), RATE_TABLE))
 
 
 def test_keys_that_share_a_hash_are_told_apart(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,11 @@ def _set_condition(rule: SetRule) -> str:
             return " and ".join(part for part in (low, high) if part) + " rows"
         case "freshness":
             return f"newest {columns} at most {rule.max_age_hours:g} hours before the run"
+        case "jump":
+            value, order, *per = rule.columns
+            of = f" of a {', '.join(per)}" if per else ""
+            words = f"{value}{of} changes by at most {share} from one {order} to the next"
+            return f"{words}, in the last {rule.within_days} days"
         case "referential":
             return f"at most {share} of ({columns}) lack {rule.references} ({', '.join(rule.referenced_columns)})"
 

@@ -73,6 +73,10 @@ def _columns(old: Contract, new: Contract) -> list[Change]:
             changes.append(Change("breaking", where, "taken from another source field, format or zone"))
         if column.is_provenance != other.is_provenance:
             changes.append(Change("breaking", where, "counts otherwise in what makes rows duplicates"))
+        if column.is_state != other.is_state:
+            changes.append(
+                Change("compatible", where, "counts otherwise in what goes back to an earlier state")
+            )
         if column.max_length != other.max_length:
             shorter = _limit(other.max_length) < _limit(column.max_length)
             what = f"at most {_characters(other)} characters, before {_characters(column)}"
@@ -225,7 +229,7 @@ def _tolerance(rule: RowRule) -> str:
 
 def _condition(rule: RowRule | SetRule) -> tuple[object, ...]:
     if isinstance(rule, SetRule):
-        return (rule.kind, rule.columns, rule.references, rule.referenced_columns)
+        return (rule.kind, rule.columns, rule.references, rule.referenced_columns, rule.within_days)
     if rule.kind == "one_of":
         # Which value of a list comes first means nothing.
         return (rule.columns, frozenset(_LITERAL.findall(rule.predicate)), rule.on_failure)

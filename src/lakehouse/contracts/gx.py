@@ -31,7 +31,7 @@ def suite(contract: Contract, run_time: datetime | None = None) -> ExpectationSu
 
     A stored row breaks no rule, so none has a tolerance: shares count what was refused before storing. Left out is
     what the stored rows cannot answer: raw values (``parses``), shares of a run, volume of a Bronze run, partners in
-    other tables, and freshness without a ``run_time``.
+    other tables, jumps from row to row, and freshness without a ``run_time``.
     """
     expectations = [
         each for rule in contract.rules if (each := _native(contract, rule, run_time)) is not None

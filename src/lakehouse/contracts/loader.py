@@ -475,7 +475,7 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
         max_length = options.integer("maxLength", None, minimum=1)
         options.done()
         custom = node.pairs(
-            "customProperties", ("sourceField", "sourceFormat", "sourceTimezone", "provenance")
+            "customProperties", ("sourceField", "sourceFormat", "sourceTimezone", "provenance", "state")
         )
         column = Column(
             name=name,
@@ -489,6 +489,7 @@ def _columns(schema: _Node, layer: str) -> tuple[tuple[Column, ...], tuple[str, 
             source_format=custom.text_or_none("sourceFormat"),
             timezone=custom.text_or_none("sourceTimezone"),
             is_provenance=custom.flag("provenance"),
+            is_state=custom.flag("state"),
             derived_from=_derived_from(node, layer),
             derivation=node.text_or_none("transformLogic"),
         )
@@ -628,7 +629,7 @@ def _rule(
     node.exactly("engine", ENGINE)
     body = node.child("implementation")
     node.done("dimension")
-    kind = body.choice("rule", ("row", "duplicates", "volume", "freshness", "referential"))
+    kind = body.choice("rule", ("row", "duplicates", "volume", "freshness", "jump", "referential"))
     if body.values.get("rule") != kind:
         return None
     if kind == "row":
@@ -698,6 +699,12 @@ def _set_rule(body: _Node, name: str, message: str, severity: Severity, kind: Se
     if kind == "freshness":
         return SetRule(
             name, kind, (body.text("column"),), severity, message, max_age_hours=body.number("maxAgeHours")
+        )
+    if kind == "jump":
+        about = (body.text("column"), body.text("orderBy"), *body.texts("per"))
+        days = body.integer("withinDays", minimum=1)
+        return SetRule(
+            name, kind, about, severity, message, max_share=body.share("maxChange", 0.0), within_days=days
         )
     columns, referenced = body.texts("columns"), body.texts("referencedColumns")
     if len(columns) != len(referenced):

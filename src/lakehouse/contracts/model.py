@@ -14,7 +14,7 @@ Classification = Literal["public", "internal", "personal"]
 Severity = Literal["critical", "warning"]
 OnFailure = Literal["quarantine", "stop"]
 RowRuleKind = Literal["not_null", "parses", "max_length", "one_of", "predicate"]
-SetRuleKind = Literal["unique", "duplicates", "volume", "freshness", "referential", "rejected"]
+SetRuleKind = Literal["unique", "duplicates", "volume", "freshness", "referential", "jump", "rejected"]
 
 LAYERS: tuple[Layer, ...] = ("bronze", "silver", "gold", "ops")
 
@@ -37,7 +37,7 @@ class Column:
     """One column. ``source_*`` and ``timezone`` say how a Bronze column arrives; elsewhere they are None.
 
     ``is_provenance``: a Bronze column that says by which way a value came; two rows that differ in nothing else are
-    duplicates.
+    duplicates. ``is_state``: see ``Contract.state``.
 
     ``derived_from``: the columns, (table, column), that a Silver or Gold column's values are made of; empty where
     ``derivation`` says in words where they come from.
@@ -54,6 +54,7 @@ class Column:
     source_format: str | None = None
     timezone: str | None = None
     is_provenance: bool = False
+    is_state: bool = False
     derived_from: tuple[tuple[str, str], ...] = ()
     derivation: str | None = None
 
@@ -116,6 +117,9 @@ class SetRule:
     - ``freshness``: the newest ``columns[0]`` is at most ``max_age_hours`` older than the run.
     - ``referential``: at most ``max_share`` of the rows with all of ``columns`` set lack a partner in
       ``references`` (``referenced_columns``).
+    - ``jump``: where ``columns[1]`` is at most ``within_days`` older than the newest, ``columns[0]`` differs from that
+      of the row before it (by ``columns[1]``, among those that agree in the other columns) by at most ``max_share``
+      of it.
     - ``rejected``: at most ``max_share`` of the rows that a run read break any row rule.
     """
 
@@ -128,6 +132,7 @@ class SetRule:
     min_rows: int | None = None
     max_rows: int | None = None
     max_age_hours: float | None = None
+    within_days: int | None = None
     references: str | None = None
     referenced_columns: tuple[str, ...] = ()
 
@@ -196,6 +201,15 @@ class Contract:
     @property
     def business_columns(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if not column.is_system)
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The columns that name a thing of which the source shows what it is now, and not what it was; else the key.
+
+        A warehouse that keeps every load of an event shows each load; a file that is delivered again may have a
+        shipment in another line, or no longer.
+        """
+        return tuple(column.name for column in self.columns if column.is_state) or self.key
 
     @property
     def personal_columns(self) -> tuple[str, ...]:

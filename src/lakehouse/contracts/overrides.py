@@ -17,6 +17,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "unique": {},
     "duplicates": {"max_share": "max_share"},
     "referential": {"max_share": "max_share"},
+    "jump": {"max_share": "max_share"},
     "rejected": {"max_share": "max_share"},
     "volume": {"min": "min_rows", "max": "max_rows"},
     "freshness": {"max": "max_age_hours"},

@@ -1,8 +1,8 @@
 """What a gate measures: everything about a table in one pass, then one number and its limits for each rule.
 
-``measure`` is the only part that runs Spark: one aggregation, and beyond it one small query for each referential
-rule, and an exact recount where the hashed one found repeated keys. ``bronze`` and ``silver`` are pure: they turn the
-counts into Measures, which Great Expectations then holds against their limits (``quality.gx``).
+``measure`` is the only part that runs Spark: one aggregation, and beyond it one small query for each rule of partners
+or of jumps, and an exact recount where the hashed one found repeated keys. ``bronze`` and ``silver`` are pure: they
+turn the counts into Measures, which Great Expectations then holds against their limits (``quality.gx``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from operator import and_
 from typing import Any
 
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract, RowRule, SetRule, quote
-from lakehouse.quality.rules import MALFORMED
+from lakehouse.quality.rules import MALFORMED, show
 from lakehouse.quality.verdicts import Severity
 
 WRITTEN_ROWS = "written_rows"
@@ -65,7 +65,8 @@ class RunFacts:
 class Counts:
     """One pass over the rows to judge. ``broken``: rows that break a row rule; ``reverified``: rows that break one
     for which they had to be refused; ``surplus``: rows that repeat another one's columns; ``newest``: greatest
-    value; ``whole``: rows with all columns set; ``orphans``: those without a partner."""
+    value; ``whole``: rows with all columns set; ``orphans``: those without a partner; ``jumps``: the greatest change
+    from one row to the next, and where, in words."""
 
     rows: int
     reverified: int
@@ -74,6 +75,7 @@ class Counts:
     newest: Mapping[str, datetime | date | None]
     whole: Mapping[tuple[str, ...], int]
     orphans: Mapping[str, int]
+    jumps: Mapping[str, tuple[float, str]] = field(default_factory=dict)
 
 
 def measure(frame: DataFrame, contract: Contract, reference: Callable[[str], DataFrame]) -> Counts:
@@ -116,6 +118,11 @@ def measure(frame: DataFrame, contract: Contract, reference: Callable[[str], Dat
             for rule in contract.set_rules
             if rule.kind == "referential" and found[f"whole:{rule.columns}"]
         },
+        jumps={
+            rule.name: jump
+            for rule in contract.set_rules
+            if rule.kind == "jump" and (jump := greatest_jump(frame, contract, rule)) is not None
+        },
     )
 
 
@@ -153,6 +160,38 @@ def orphans(frame: DataFrame, rule: SetRule, reference: Callable[[str], DataFram
     )
     matches = [F.col(quote(name)) == F.col(f"__{index}") for index, name in enumerate(rule.columns)]
     return frame.where(_is_whole(rule.columns)).join(partners, on=reduce(and_, matches), how="left_anti")
+
+
+def greatest_jump(frame: DataFrame, contract: Contract, rule: SetRule) -> tuple[float, str] | None:
+    """The greatest relative change among a jump rule's newest rows, and where; None where nothing precedes them."""
+    assert rule.within_days is not None  # the contract loader demands it of a jump rule
+    value, order, *per = (F.col(quote(name)) for name in rule.columns)
+    before = F.lag(value).over(Window.partitionBy(*per).orderBy(order))
+    rows = frame.where(value.isNotNull() & order.isNotNull())
+    newest = rows.agg(F.max(order).alias("__newest"))
+    shown = {
+        name: show(F.col(quote(name)).cast("string"), contract.column(name).is_personal)
+        for name in rule.columns
+    }
+    is_personal = contract.column(rule.columns[0]).is_personal
+    changes = rows.select(
+        order.alias("__order"),
+        F.abs(value.cast("double") / F.nullif(before.cast("double"), F.lit(0.0)) - 1).alias("change"),
+        F.concat_ws(" after ", *[show(each.cast("string"), is_personal) for each in (value, before)]).alias(
+            "values"
+        ),
+        F.concat_ws(", ", *[shown[name] for name in (*rule.columns[2:], rule.columns[1])]).alias("where"),
+    )
+    row = (
+        changes.crossJoin(F.broadcast(newest))
+        .where(F.date_diff("__newest", "__order") <= rule.within_days)
+        .agg(F.max(F.struct("change", "where", "values")).alias("greatest"))
+        .head()
+    )
+    found = None if row is None else row["greatest"]
+    if found is None or found["change"] is None:
+        return None
+    return float(found["change"]), f"{found['where']}: {found['values']}"
 
 
 def bronze(contract: Contract, facts: RunFacts, counts: Counts, run_time: datetime) -> tuple[Measure, ...]:
@@ -260,6 +299,10 @@ def _stored(rule: SetRule, counts: Counts, run_time: datetime) -> Measure:
             "no row" if age is None else f"newest {rule.columns[0]} {newest}, {age:.1f} h before the run"
         )
         return _measure(rule, rule.kind, age, observed, f"at most {rule.max_age_hours:g} h")
+    if rule.kind == "jump":
+        change, where = counts.jumps.get(rule.name, (None, "nothing to compare"))
+        observed = where if change is None else f"a change of {change:.1%} ({where})"
+        return _measure(rule, rule.kind, change, observed, f"at most {rule.max_share or 0:.1%}")
     lonely = counts.orphans.get(rule.name, 0)
     words = f"rows have no partner in {rule.references}"
     return _share(rule, rule.kind, lonely, counts.whole[rule.columns], words)
