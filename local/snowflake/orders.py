@@ -1,7 +1,8 @@
 """SALES.PUBLIC.ORDERS of the double: made from data files, typed like the real table wherever the files allow.
 
 A column of the real table has its real type if every cell of the loaded files fits it exactly; otherwise it is
-VARCHAR, so that no row of a file is lost and the pipeline's contract judges row by row.
+VARCHAR, so that no row of a file is lost and the pipeline's contract judges row by row. There a cell that fits is the
+text of its value: that its neighbour does not fit changes nothing about it.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ class Orders:
             elif name not in file.columns:
                 values.append("NULL")
             else:
-                values.append(_cell(name) if kind == TEXT else _fitting(name))
+                values.append(_as_text(name) if kind == TEXT else _fitting(name))
         names = ", ".join(_quoted(name) for name in columns)
         with self._cursor() as cursor:
             cursor.execute(
@@ -262,6 +263,13 @@ def _quoted(name: str) -> str:
 def _cell(name: str) -> str:
     """A cell as COPY INTO takes it by default: nothing between the commas is NULL."""
     return f"NULLIF({_quoted(name)}, '')"
+
+
+def _as_text(name: str) -> str:
+    """A cell in a VARCHAR column: the text of the value that it would have had in the real table, else as it is."""
+    if COLUMNS.get(name, TEXT) == TEXT:
+        return _cell(name)
+    return f"COALESCE(CAST({_fitting(name)} AS VARCHAR), {_cell(name)})"
 
 
 def _fitting(name: str) -> str:

@@ -180,6 +180,25 @@ def test_a_cell_that_does_not_fit_makes_its_column_text(
     assert [row[0] for row in double.query(f"SELECT {column} FROM {ORDERS} ORDER BY ORDER_ID")][1] == cell
 
 
+def test_what_fits_keeps_its_value_beside_a_cell_that_does_not(double: Double, tmp_path: Path) -> None:
+    """Each in a form that the pipeline reads as the same value: one bad row makes no good one wrong."""
+    cells = ["2024-03-01", "2024-03-02T10:00Z", "2024-03-03 10:00:00.5", "", "03/04/2024"]
+    amounts = ["1.00", "+2.", "3", "", "4,00"]
+    rows = [
+        an_order(number, EVENT_TS=cell, AMOUNT=amount)
+        for number, (cell, amount) in enumerate(zip(cells, amounts, strict=True))
+    ]
+    double.load(tmp_path, "f1", rows)
+    found = double.query(f"SELECT EVENT_TS, AMOUNT FROM {ORDERS} ORDER BY ORDER_ID")
+    assert found == [
+        ("2024-03-01 00:00:00", "1.00"),
+        ("2024-03-02 10:00:00", "2.00"),
+        ("2024-03-03 10:00:00.5", "3.00"),
+        (None, None),
+        ("03/04/2024", "4,00"),
+    ]
+
+
 def test_a_later_file_that_does_not_fit_widens_the_table(double: Double, tmp_path: Path) -> None:
     double.load(tmp_path, "f1", [an_order(1)])
     double.load(tmp_path, "f2", [an_order(2, AMOUNT="n/a")])
