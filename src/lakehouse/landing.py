@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict
 
 from lakehouse import store
 from lakehouse.names import column_names
-from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 
 # Fields of a landed row that are ours: where it stood, why it is no good record, its cells beyond the named ones.
@@ -54,6 +53,7 @@ class Manifest(BaseModel):
     """What was landed. ``fields`` counts, per source field, the rows in which it was present (null included).
     ``rows`` is None where they stay in the source (a range of Kafka offsets) and are counted when they are read.
 
+    ``landed_at`` is when the manifest was written, whatever day the run is of: what is landed later was read later.
     ``window_to`` is the watermark this run sets once it is certified; ``state`` is what a source needs to go on
     from there instead of a time (Kafka offsets, checksums of vendor files).
 
@@ -198,7 +198,7 @@ class LandingWriter:
             run_id=self._run_id,
             window_from=window_from,
             window_to=window_to,
-            landed_at=run_time(self._run_id),
+            landed_at=datetime.now(UTC),
             files=tuple(self._files),
             rows=rows if in_source else self._rows,
             fields={**dict.fromkeys(fields, 0), **self._fields},

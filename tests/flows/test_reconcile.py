@@ -124,3 +124,26 @@ def test_a_record_that_is_newer_in_the_source_is_a_difference(spark: SparkSessio
     }
     assert named("is_gone") == {"gone"}
     assert len(compared) == len({row["id"] for row in compared}) == 18
+
+
+def test_a_record_is_gone_after_its_last_change_whatever_day_the_run_is_of(spark: SparkSession) -> None:
+    days = [NOW + timedelta(days=n) for n in range(3)]
+    stored = local_frame(
+        spark,
+        [
+            ("1", days[0], days[0], "a", "first"),
+            ("1", days[2], days[2], "z", "read first"),
+            ("1", days[2], NOW + timedelta(days=9), "z", "read last"),
+            ("2", days[0], days[0], "a", "before the run"),
+            ("3", days[0], days[0], "a", "still there"),
+        ],
+        "id string, changed timestamp, _landed_at timestamp, _payload_hash string, name string",
+    )
+    gone = local_frame(spark, [("1",), ("2",)], "id string")
+
+    states = reconcile._gone_states(stored, gone, "changed", days[1]).orderBy("id").collect()
+
+    assert [(row["id"], row["name"], row["changed"].replace(tzinfo=UTC)) for row in states] == [
+        ("1", "read last", days[2]),
+        ("2", "before the run", days[1]),
+    ]

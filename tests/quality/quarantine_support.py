@@ -173,7 +173,7 @@ class Lake:
             window_from=None, window_to=NOON, rows=len(values)
         )
         contract = contracts.load(EVENTS)
-        bad = self._bad(self.judged(values, job.run_id, "kafka", key))
+        bad = self._bad(self.judged(values, job.run_id, "kafka", key, at=manifest.landed_at))
         quarantine.replace_open(self.spark, self.settings, bad, contract, manifest, len(values))
         ledger = LedgerCounts(read=len(values), quarantined=len(values))
         job.outcome.tables.append(TableOutcome(table=EVENTS, ledger=ledger))
@@ -193,7 +193,13 @@ class Lake:
         return run_id
 
     def judged(
-        self, values: Sequence[bytes | None], run_id: str, source: str, key: bytes | None, offset: int = 0
+        self,
+        values: Sequence[bytes | None],
+        run_id: str,
+        source: str,
+        key: bytes | None,
+        offset: int = 0,
+        at: datetime = NOON,
     ) -> DataFrame:
         """Records as Spark's reader gives them, taken apart and judged."""
         rows = [
@@ -206,13 +212,13 @@ class Lake:
             "topic string, partition int, offset bigint, timestamp timestamp, key binary, value binary, "
             "headers array<struct<key:string,value:binary>>",
         )
-        at = F.lit(NOON.isoformat()).cast("timestamp")
+        landed_at = F.lit(at.isoformat()).cast("timestamp")
         raw = records(frame, self.settings.sources.kafka.max_value_bytes).withColumns(
             {
                 "_run_id": F.lit(run_id),
                 "_source": F.lit(source),
-                "_landed_at": at,
-                "ingest_date": F.to_date(at),
+                "_landed_at": landed_at,
+                "ingest_date": F.to_date(landed_at),
             }
         )
         return rules.split(raw, contracts.load(EVENTS), keep=("headers", rules.FIELDS))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
@@ -58,24 +59,23 @@ def instant_text(moment: dt.datetime | None) -> str:
 
 
 def payload_hash(row: Row, columns: Sequence[str]) -> str:
-    parts = []
-    for column in columns:
-        value = row[column]
-        if value is None:
-            parts.append("-")
-            continue
-        if isinstance(value, bool):
-            text = "true" if value else "false"
-        elif isinstance(value, Decimal):
-            text = str(int(value.scaleb(SCALES[column], WIDE)))
-        elif isinstance(value, dt.datetime):
-            text = str((value - EPOCH) // dt.timedelta(microseconds=1))
-        elif isinstance(value, dt.date):
-            text = str(value.toordinal() - dt.date(1970, 1, 1).toordinal())
-        else:
-            text = value
-        parts.append(f"{len(text)}:{text}")
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(
+            {column: text(row[column], column) for column in sorted(columns) if row[column] is not None},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode()
+    ).hexdigest()
+
+
+def text(value: Any, column: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return f"{value:.{SCALES[column]}f}"
+    if isinstance(value, dt.datetime):
+        return str((value - EPOCH) // dt.timedelta(microseconds=1))
+    return str(value)
 
 
 def half_up(numerator: Decimal, denominator: Decimal, scale: int, precision: int) -> Decimal | None:
@@ -100,6 +100,7 @@ def order(row: Row, time: str) -> tuple[Any, ...]:
         (moment is not None, moment.encode() if isinstance(moment, str) else moment or 0),
         row["_source_rank"],
         row["_source_position"].encode(),
+        (row["_landed_at"] is not None, row["_landed_at"] or 0),
         row["_payload_hash"],
     )
 
@@ -139,7 +140,7 @@ def silver_orders(snowflake: Iterable[Row], kafka: Iterable[Row]) -> list[Row]:
             position = (
                 f"{b['partition']:010d}/{b['offset']:020d}" if is_kafka else instant_text(b["loaded_at"])
             )
-            row |= {"_source_rank": rank, "_source_position": position}
+            row |= {"_source_rank": rank, "_source_position": position, "_landed_at": b["_landed_at"]}
             row |= {"_payload_hash": payload_hash(row, ORDERS), "_run_id": b["_run_id"]}
             rows.append(row)
     return rows
@@ -186,6 +187,7 @@ def _latest_state(row: Row, columns: Sequence[str], bronze: Row) -> Row:
     return {column: row[column] for column in columns} | {
         "_source_rank": 2 if row["is_deleted"] else 1,
         "_source_position": "",
+        "_landed_at": bronze["_landed_at"],
         "_payload_hash": payload_hash(row, columns),
         "_run_id": bronze["_run_id"],
     }
@@ -200,6 +202,7 @@ def silver_shipments(bronze: Iterable[Row]) -> list[Row]:
         row |= {"currency": clean(b["currency"])}
         tail = {"is_deleted": False, "file": b["file"], "line": b["line"], "_source_rank": 1}
         tail |= {"_source_position": f"{instant_text(b['_landed_at'])}#{b['line']:010d}"}
+        tail |= {"_landed_at": b["_landed_at"]}
         rows.append(row | tail | {"_payload_hash": payload_hash(row, SHIPMENTS), "_run_id": b["_run_id"]})
     return rows
 

@@ -33,7 +33,7 @@ from lakehouse.observe.outcome import InputVersion, LedgerCounts, TableOutcome
 from lakehouse.quality import verdicts
 from lakehouse.quality.verdicts import Certification
 from lakehouse.settings import Settings
-from lakehouse.tables.order import CONFLICT, DUPLICATE, INSERTED, SUPERSEDED, UPDATED, WRITTEN
+from lakehouse.tables.order import CONFLICT, DUPLICATE, INSERTED, SUPERSEDED, UPDATED, WRITTEN, as_stored
 from lakehouse.tables.silver import (
     fx_rates,
     hubspot_contacts,
@@ -214,7 +214,8 @@ def _merge(job: Job, table: ModuleType, frames: Sequence[DataFrame]) -> tuple[Le
             partitions[column] = values
             stored = stored.where(F.col(column).isin(values))
     stored = stored.join(source.select(*table.SCOPE).distinct(), on=list(table.SCOPE), how="left_semi")
-    rows = table.resolve(source, stored.select(*source.columns)).persist(StorageLevel.MEMORY_AND_DISK)
+    stored = as_stored(stored.select(*source.columns), table.BUSINESS)
+    rows = table.resolve(source, stored).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         ledger = ledger_of(name, rows, sum(frame.count() for frame in frames))
         if ledger.inserted + ledger.updated == 0:

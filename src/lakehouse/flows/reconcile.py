@@ -342,13 +342,8 @@ def _mark_gone(job: Job, name: str, source: str, gone: DataFrame, known: Certifi
     stored = read(job.spark, job.settings.table_uri(table), known.version).where(
         verdicts.rows_of(known.runs.values())
     )
-    newest = Window.partitionBy("id").orderBy(F.desc_nulls_last(changed), "_payload_hash")
-    last = (
-        stored.join(gone, on="id", how="left_semi")
-        .withColumn("_place", F.row_number().over(newest))
-        .where("_place = 1")
-    )
-    said = {changed: F.lit(run_time(job.run_id).isoformat()), deleted: F.lit("true")}
+    last = _gone_states(stored, gone, changed, run_time(job.run_id))
+    said = {deleted: F.lit("true")}
     values = [
         said.get(column.name, _as_text(column.name, column.type)).alias(column.source_field)
         for column in contract.columns
@@ -373,6 +368,19 @@ def _mark_gone(job: Job, name: str, source: str, gone: DataFrame, known: Certifi
 
 def _spelt(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _gone_states(stored: DataFrame, gone: DataFrame, changed: str, at: datetime) -> DataFrame:
+    """The last state of each record that is gone, changed at a time; a run of an earlier day does not date it back."""
+    newest = Window.partitionBy("id").orderBy(
+        F.desc_nulls_last(changed), F.desc_nulls_last("_landed_at"), "_payload_hash"
+    )
+    return (
+        stored.join(gone, on="id", how="left_semi")
+        .withColumn("_place", F.row_number().over(newest))
+        .where("_place = 1")
+        .withColumn(changed, F.greatest(changed, F.lit(at.isoformat()).cast("timestamp")))
+    )
 
 
 def _as_text(name: str, kind: str) -> Column:

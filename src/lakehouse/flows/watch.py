@@ -331,17 +331,15 @@ def of_inbox(name: str, states: Sequence[Mapping[str, Any]], now: datetime) -> l
 
 
 def of_rules(job: Job, seen: _Seen, now: datetime, window: timedelta | None) -> list[Finding]:
-    """Rules of the contract that certified rows do not keep. Of Bronze, rows of the runs of ``window`` (None: all)."""
+    """Rules of the contract that certified rows do not keep. Of Bronze, rows landed in ``window`` (None: all)."""
     contract, name = seen.contract, seen.contract.name
     if seen.version is None:
         return []
     frame = read(job.spark, job.settings.table_uri(name), seen.version)
     if seen.certified is not None and contract.layer == "bronze":
-        runs = seen.certified.runs
         if window is not None:
-            runs = {run_id: run for run_id, run in runs.items() if run_time(run_id) >= now - window}
             frame = frame.where(F.col("ingest_date") >= F.lit((now - window).date()))
-        frame = frame.where(verdicts.rows_of(runs.values()))
+        frame = frame.where(verdicts.rows_of(seen.certified.runs.values()))
 
     def judged(by: Contract) -> list[RuleResult]:
         return broken_rules(frame, by, now, lambda other: read(job.spark, job.settings.table_uri(other)))

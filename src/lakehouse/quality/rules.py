@@ -18,7 +18,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.contracts import Column, Contract, RowRule, quote
+from lakehouse.contracts import Column, Contract, RowRule, payload, quote
 from lakehouse.errors import ContractViolation, Violation
 from lakehouse.landing import MALFORMED_FIELD, POSITION, SURPLUS_FIELD, Manifest
 from lakehouse.quality.parse import clock_fault, parser
@@ -77,9 +77,7 @@ def split(raw: DataFrame, contract: Contract, keep: Sequence[str] = ()) -> DataF
     personal columns masked). Rules that say *stop* are the gate's business.
     Columns of ``raw`` named in ``keep`` come along, unjudged.
 
-    ``_payload_hash`` is the SHA-256 of a JSON object: the business columns that are not null and no provenance, by
-    name, each as text of its typed value (microseconds since 1970 for a timestamp). So 1.0 and 1.00 in a decimal
-    column are one payload, and a nullable column added to the contract later changes no hash.
+    ``_payload_hash`` is that of the business columns that are no provenance (``contracts.payload``).
     """
     judgement = _judgement(contract, frozenset(raw.columns))
     typed = raw.select(*judgement.typed, F.col(PAYLOAD), *keep)
@@ -300,16 +298,10 @@ def _malformed_words(why: SparkColumn) -> SparkColumn:
 
 def payload_hash(contract: Contract, instead: Mapping[str, SparkColumn]) -> SparkColumn:
     """The ``_payload_hash`` of a typed row in which some columns have other values; see ``split``."""
-    values: list[SparkColumn] = []
-    hashed = [column for column in contract.business_columns if not column.is_provenance]
-    for column in sorted(hashed, key=lambda column: column.name):
-        value = instead.get(column.name, F.col(quote(column.name)))
-        match column.type:
-            case "binary":
-                text = F.base64(value)
-            case "timestamp":
-                text = F.unix_micros(value).cast("string")
-            case _:
-                text = value.cast("string")
-        values.append(text.alias(column.name))
-    return F.sha2(F.to_json(F.struct(*values), {"ignoreNullFields": "true"}), 256)
+    return payload.payload_hash(
+        {
+            column.name: (column.type, instead.get(column.name, F.col(quote(column.name))))
+            for column in contract.business_columns
+            if not column.is_provenance
+        }
+    )

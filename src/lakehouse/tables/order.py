@@ -1,7 +1,7 @@
 """Which of several rows of a key wins: a total order, the same within a batch and against the stored row.
 
-The order of a table is the tuple of columns ORDER = (time, source rank, source position, payload hash),
-compared from left to right, the greatest wins, null below everything:
+The order of a table is the tuple of columns ORDER = (time, source rank, source position, landing time, payload
+hash), compared from left to right, the greatest wins, null below everything:
 
 ===================  ===========  ==============================  ============================
 table                time         _source_rank                    _source_position
@@ -14,6 +14,9 @@ hubspot_contacts     modified_at  2 archived or merged, 1 live    empty
 vendor_shipments     file         1                               landing time # line
 ===================  ===========  ==============================  ============================
 
+Of two states to which a source gives the same time, rank and position, the one read later wins; the hash decides
+only within one landing.
+
 Sources do not always touch the modification time when they delete or merge a record; of two states of the
 same instant the deletion therefore outranks the live one. Vendor files carry no modification time: the name
 of the file (vendors date it) stands in for it, then a re-delivered file beats its predecessor, then the
@@ -25,11 +28,11 @@ stored one stays, then the one of the smallest run id.
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DateType, DecimalType, TimestampType
+
+from lakehouse.contracts.payload import payload_hash
 
 INSERTED = "inserted"
 UPDATED = "updated"
@@ -45,29 +48,23 @@ KEPT = "kept"
 REPLACED = "replaced"
 
 
-def _text(column: str, data_type: DataType) -> Column:
-    """A value as text that depends neither on the session's zone nor on how Spark prints small decimals."""
-    value = F.col(column)
-    if isinstance(data_type, DecimalType):
-        return (value * F.lit(Decimal(10**data_type.scale))).cast("decimal(38,0)").cast("string")
-    if isinstance(data_type, TimestampType):
-        return F.unix_micros(value).cast("string")
-    if isinstance(data_type, DateType):
-        return F.unix_date(value).cast("string")
-    return value.cast("string")
-
-
 def with_payload_hash(df: DataFrame, columns: Sequence[str], name: str = "_payload_hash") -> DataFrame:
-    """Adds the sha256 (hex) of `columns`: `<characters>:<text>` for each value, `-` for null, joined by `|`.
+    """Adds the hash of ``columns`` (``contracts.payload``)."""
+    types = {column: df.schema[column].dataType.simpleString() for column in columns}
+    return df.withColumn(
+        name, payload_hash({column: (type, F.col(column)) for column, type in types.items()})
+    )
 
-    Text is the string itself; a decimal's unscaled integer; microseconds since 1970 for a timestamp; days
-    since 1970 for a date; true or false.
+
+def as_stored(df: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Stored rows with what the order is made of as it is made now.
+
+    Their hash may be another algorithm's, or of columns that the contract lacked; what was stored before tables had
+    ``_landed_at`` was landed at the time that its run id carries.
     """
-    parts = []
-    for column in columns:
-        text = _text(column, df.schema[column].dataType)
-        parts.append(F.coalesce(F.concat(F.length(text).cast("string"), F.lit(":"), text), F.lit("-")))
-    return df.withColumn(name, F.sha2(F.concat_ws("|", *parts), 256))
+    run_time = F.try_to_timestamp(F.left("_run_id", F.lit(16)), F.lit("yyyyMMdd'T'HHmmss'Z'"))
+    landed = df.withColumn("_landed_at", F.coalesce("_landed_at", run_time))
+    return with_payload_hash(landed, columns)
 
 
 def _newest_first(order: Sequence[str]) -> list[Column]:

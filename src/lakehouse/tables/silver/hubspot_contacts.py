@@ -13,7 +13,7 @@ from lakehouse.tables.values import clean
 TABLE = "silver.hubspot_contacts"
 INPUTS = ("bronze.hubspot_contacts",)
 KEY = ("id",)
-ORDER = ("modified_at", "_source_rank", "_source_position", "_payload_hash")
+ORDER = ("modified_at", "_source_rank", "_source_position", "_landed_at", "_payload_hash")
 BUSINESS = (
     "id",
     "email",
@@ -50,12 +50,14 @@ def transform(contacts: DataFrame) -> DataFrame:
         (is_archived | is_merged).alias("is_deleted"),
         F.col("createdate").alias("created_at"),
         F.col("lastmodifieddate").alias("modified_at"),
+        "_landed_at",
         "_run_id",
     )
     return with_payload_hash(rows, BUSINESS).select(
         *BUSINESS,
         live_or_deleted_rank(F.col("is_deleted")).alias("_source_rank"),
         F.lit("").alias("_source_position"),
+        "_landed_at",
         "_payload_hash",
         "_run_id",
     )

@@ -1,7 +1,8 @@
 """silver.orders: one row per event of an order, from Snowflake and Kafka.
 
 Grain (order_id, event_ts). Where both sources tell of an event, Snowflake's row stays; within Snowflake the
-later load, within Kafka the later offset. Timestamps are UTC with microseconds, amount is in `currency`.
+later load, within Kafka the later offset; of one load what was landed later. Timestamps are UTC with microseconds,
+amount is in `currency`.
 """
 
 from pyspark.sql import Column, DataFrame
@@ -13,7 +14,7 @@ from lakehouse.tables.values import clean, sortable_instant, sortable_number, ut
 TABLE = "silver.orders"
 INPUTS = ("bronze.snowflake_orders", "bronze.kafka_orders")
 KEY = ("order_id", "event_ts")
-ORDER = ("event_ts", "_source_rank", "_source_position", "_payload_hash")
+ORDER = ("event_ts", "_source_rank", "_source_position", "_landed_at", "_payload_hash")
 BUSINESS = (
     "order_id",
     "event_ts",
@@ -44,6 +45,7 @@ def _rows(bronze: DataFrame, source: str, rank: int, position: Column) -> DataFr
         utc_month(F.col("event_ts")).alias("event_month"),
         F.lit(rank).alias("_source_rank"),
         position.alias("_source_position"),
+        "_landed_at",
         "_run_id",
     )
     return with_payload_hash(rows, BUSINESS)
@@ -71,6 +73,7 @@ def transform(snowflake_orders: DataFrame, kafka_orders: DataFrame) -> DataFrame
         "event_month",
         "_source_rank",
         "_source_position",
+        "_landed_at",
         "_payload_hash",
         "_run_id",
     )

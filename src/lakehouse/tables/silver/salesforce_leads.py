@@ -9,7 +9,7 @@ from lakehouse.tables.values import clean
 TABLE = "silver.salesforce_leads"
 INPUTS = ("bronze.salesforce_leads",)
 KEY = ("id",)
-ORDER = ("modified_at", "_source_rank", "_source_position", "_payload_hash")
+ORDER = ("modified_at", "_source_rank", "_source_position", "_landed_at", "_payload_hash")
 BUSINESS = (
     "id",
     "first_name",
@@ -42,12 +42,14 @@ def transform(leads: DataFrame) -> DataFrame:
         F.coalesce("isdeleted", F.lit(False)).alias("is_deleted"),
         F.col("createddate").alias("created_at"),
         F.col("systemmodstamp").alias("modified_at"),
+        "_landed_at",
         "_run_id",
     )
     return with_payload_hash(rows, BUSINESS).select(
         *BUSINESS,
         live_or_deleted_rank(F.col("is_deleted")).alias("_source_rank"),
         F.lit("").alias("_source_position"),
+        "_landed_at",
         "_payload_hash",
         "_run_id",
     )

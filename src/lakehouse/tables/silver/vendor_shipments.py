@@ -14,7 +14,7 @@ from lakehouse.tables.values import clean, sortable_instant, sortable_number
 TABLE = "silver.vendor_shipments"
 INPUTS = ("bronze.vendor_shipments",)
 KEY = ("id",)
-ORDER = ("file", "_source_rank", "_source_position", "_payload_hash")
+ORDER = ("file", "_source_rank", "_source_position", "_landed_at", "_payload_hash")
 BUSINESS = (
     "id",
     "order_id",
@@ -47,6 +47,7 @@ def transform(shipments: DataFrame) -> DataFrame:
         "file",
         "line",
         position.alias("_source_position"),
+        "_landed_at",
         "_run_id",
     )
     return with_payload_hash(rows, BUSINESS).select(
@@ -56,6 +57,7 @@ def transform(shipments: DataFrame) -> DataFrame:
         "line",
         F.lit(1).alias("_source_rank"),
         "_source_position",
+        "_landed_at",
         "_payload_hash",
         "_run_id",
     )
