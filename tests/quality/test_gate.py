@@ -260,13 +260,8 @@ def test_the_tripwire_finds_what_slipped_through(spark: SparkSession, lake: str)
         F.when(F.col("as_of_date") == "2000-02-03", Decimal(-1)).otherwise(F.col("ccy_per_eur")),
     )
     extra = spoilt.where("as_of_date = DATE'2000-02-01'").withColumn("ccy", F.lit("GBP"))
-    replace_run(
-        local_frame(spark, spoilt.unionByName(extra).collect(), spoilt.schema),
-        uri,
-        run,
-        NOON.date(),
-        "spoilt",
-    )
+    rows = spoilt.unionByName(extra).collect()
+    replace_run(local_frame(spark, rows, spoilt.schema), uri, run, rows[0]["ingest_date"], "spoilt")
     failure = refused(fx, run)
     assert "rows_reverified: observed 1 written rows break a row rule" in failure.message
     assert "as_of_date=2000-02-03" in failure.message
