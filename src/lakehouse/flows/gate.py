@@ -32,6 +32,7 @@ from lakehouse.observe import outcome as outcomes
 from lakehouse.observe.outcome import Outcome, TableOutcome, VerdictReference
 from lakehouse.quality import dlq, gx, metrics, quarantine, rules, verdicts
 from lakehouse.quality.metrics import RunFacts
+from lakehouse.quality.repeats import is_repeat, with_states
 from lakehouse.quality.verdicts import CertifiedRun, RuleResult, Verdict, VerdictInput
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
@@ -301,9 +302,12 @@ def _held_by_others(
     others = stored.where(verdicts.rows_of(later.values())).select(
         *identity, F.col("_run_id").alias("_held_by")
     )
+    held = stored.where(verdicts.rows_of(each for each in certified.values() if each.run_id != run.run_id))
+    # A state that came back is one that others hold, too, and no repeat of it.
+    repeats = with_states(own, F.lit(True), contract.state, held).where(is_repeat())
     doubled = {
         row["_held_by"]: row["count"]
-        for row in own.join(others, on=identity).groupBy("_held_by").count().collect()
+        for row in repeats.join(others, on=identity).groupBy("_held_by").count().collect()
     }
     if not doubled:
         return ()

@@ -34,6 +34,7 @@ from lakehouse.observe.ledger import Ledger
 from lakehouse.observe.outcome import LedgerCounts, TableOutcome
 from lakehouse.quality import dlq, quarantine, rules, verdicts
 from lakehouse.quality.difference import Difference, difference
+from lakehouse.quality.repeats import STATES, is_repeat, with_states
 from lakehouse.quality.verdicts import Certification, CertifiedRun
 from lakehouse.settings import Settings
 from lakehouse.sources import kafka
@@ -292,39 +293,13 @@ def _classified(split: DataFrame, contract: Contract, held: DataFrame | None) ->
     rows = split.withColumn("_is_first", first == 1)
     is_known: Column = F.lit(False)
     if held is not None:
-        rows, is_known = _with_states(rows, is_good, contract.state, held), _is_repeat()
+        rows, is_known = with_states(rows, is_good, contract.state, held), is_repeat()
     label = (
         F.when(~is_good, "quarantined")
         .when(~F.col("_is_first") | is_known, "duplicate")
         .otherwise("inserted")
     )
-    return rows.withColumn("_class", label).drop("_is_first", "_states", "_shown")
-
-
-def _with_states(rows: DataFrame, is_good: Column, state: Sequence[str], held: DataFrame) -> DataFrame:
-    """Rows with the payloads of their state: those that Bronze holds (``_states``), those of the batch (``_shown``)."""
-    known = held.groupBy(*state).agg(
-        F.collect_set(F.struct(F.col("_payload_hash").alias("payload"), "_landed_at")).alias("_states")
-    )
-    shown = F.collect_set(F.when(is_good, F.col("_payload_hash"))).over(Window.partitionBy(*state))
-    return rows.withColumn("_shown", shown).join(known, on=[*state], how="left")
-
-
-def _is_repeat() -> Column:
-    """Whether a row says again what Bronze holds: its payload, and no other one that was landed in between.
-
-    A source that goes back to an earlier state (a rate that is corrected twice) says something new. What the batch
-    shows beside a row is no later state: the source shows both. A row that was refused and is replayed keeps its own
-    landing time: it says nothing new where its payload was landed since, and brings nothing back.
-    """
-
-    def last(states: Column) -> Column:
-        return F.array_max(F.transform(states, lambda each: each["_landed_at"]))
-
-    mine = last(F.filter("_states", lambda each: each["payload"] == F.col("_payload_hash")))
-    gone = last(F.filter("_states", lambda each: ~F.array_contains("_shown", each["payload"])))
-    went_back = (mine <= gone) & (gone <= F.col("_landed_at"))
-    return F.coalesce(mine.isNotNull() & ~F.coalesce(went_back, F.lit(False)), F.lit(False))
+    return rows.withColumn("_class", label).drop("_is_first", *STATES)
 
 
 def _without_known_refusals(classified: DataFrame, refused: DataFrame) -> DataFrame:
