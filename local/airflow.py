@@ -281,6 +281,8 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f"Airflow is up: http://127.0.0.1:{port}  (no password; everybody on this machine is admin)\n"
                 f"logs: {supervisor.logs}/airflow-*.log, tasks: {home(stack.state) / 'logs'}\n"
+                "A trigger in the UI unpauses the DAG, whose schedule then runs the last day as well; "
+                "`make demo` runs one day.\n"
                 "Ctrl-C stops it.",
                 flush=True,
             )

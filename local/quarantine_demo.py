@@ -25,10 +25,10 @@ from local.supervisor import ServiceError
 ORDERS, SHIPMENTS, EVENTS = "bronze.snowflake_orders", "bronze.vendor_shipments", "bronze.kafka_orders"
 ORDERS_FIX: dict[str, Any] = {
     "table": ORDERS,
-    "why": "the shop books refunds as negative amounts and marks lost orders; agreed with its owners",
+    "why": "an export turned the sign of amounts; lost and refunded orders are cancelled ones; agreed with the owners",
     "expressions": {
         "amount_not_negative": {"AMOUNT": "abs(cast(AMOUNT AS decimal(18,2)))"},
-        "status_known": {"STATUS": "CASE WHEN SHIPPED_AT IS NOT NULL THEN 'SHIPPED' ELSE 'PLACED' END"},
+        "status_known": {"STATUS": "CASE STATUS WHEN 'paid' THEN 'PAID' ELSE 'CANCELLED' END"},
     },
 }
 BALANCE = """

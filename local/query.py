@@ -14,6 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from lakehouse.observe.terminal import harmless, say
 from local import sample_queries
 from local.sample_queries import UnknownQuery
 from local.stack import Stack, lake_name, running
@@ -86,15 +87,6 @@ def _cells(data: list[dict[str, str]], width: int) -> list[str | None]:
     if len(cells) < width and cells and cells[0] is not None:
         cells = [cell.strip() or None for cell in cells[0].split("\t")]
     return [*cells, *[None] * (width - len(cells))]
-
-
-def harmless(text: str) -> str:
-    """The text with what a terminal would obey, or nobody would see, spelt out: controls, escapes, directions."""
-    return "".join(each if each.isprintable() else _spelt(each) for each in text)
-
-
-def _spelt(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def as_table(answer: Answer) -> str:
@@ -170,7 +162,7 @@ def main() -> int:
         stack = running()
         answer = ask(stack, sql, arguments.database)
     except (QueryFailed, ServiceError, UnknownQuery) as error:
-        print("\n".join(map(harmless, str(error).split("\n"))), file=sys.stderr)
+        say(str(error), file=sys.stderr)
         return 1
     if arguments.format == "json":
         print(as_json(answer))

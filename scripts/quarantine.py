@@ -26,6 +26,7 @@ import yaml  # noqa: E402  # the path to what follows is set just above
 from lakehouse import cli, contracts  # noqa: E402
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, LedgerImbalance, UsageError  # noqa: E402
 from lakehouse.observe.bounded import described  # noqa: E402
+from lakehouse.observe.terminal import say  # noqa: E402
 from lakehouse.runs import new_run_id  # noqa: E402
 from lakehouse.settings import Settings, load_settings, settings_location  # noqa: E402
 from lakehouse.submit import QUARANTINE  # noqa: E402
@@ -56,17 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError("received --apply without --by, expected who does it", hint='add --by "$USER"')
         return command(arguments, load_settings(settings_location(arguments.config)))
     except LakehouseError as error:
-        print(error.told("quarantine"), file=sys.stderr)
+        say(error.told("quarantine"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         told = cli.recognised(error, arguments.config)
         if isinstance(told, LakehouseError):
-            print(told.told("quarantine"), file=sys.stderr)
+            say(told.told("quarantine"), file=sys.stderr)
             return told.exit_code
-        print(f"quarantine: UNEXPECTED: {described(error)}", file=sys.stderr)
-        print(
+        say(f"quarantine: UNEXPECTED: {described(error)}", file=sys.stderr)
+        say(
             "What to do: look whether the lake can be reached (`make local-status`), and try again",
             file=sys.stderr,
         )
@@ -141,8 +142,8 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
         for row in counted.orderBy("table_name", "reason").collect()
     ]
     if lines:
-        print("Refused rows by reason (a row counts under each of its reasons)")
-        print(_columns([["table", "reason", *STATUSES], *lines]))
+        say("Refused rows by reason (a row counts under each of its reasons)")
+        say(_columns([["table", "reason", *STATUSES], *lines]))
         shown = found.select(
             "table_name",
             "position",
@@ -150,11 +151,11 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
             F.concat_ws("; ", "reasons").alias("reasons"),
             F.expr("row_number() OVER (PARTITION BY table_name ORDER BY run_id, position)").alias("n"),
         )
-        print("\nThe first of each table")
+        say("\nThe first of each table")
         for row in shown.where("n <= 3").orderBy("table_name", "n").collect():
-            print(f"  {row['table_name']}  {row['position']}  key {row['key'] or '-'}: {row['reasons']}")
+            say(f"  {row['table_name']}  {row['position']}  key {row['key'] or '-'}: {row['reasons']}")
     else:
-        print("No refused rows" + (" of this kind" if _is_narrow(arguments) or arguments.status else ""))
+        say("No refused rows" + (" of this kind" if _is_narrow(arguments) or arguments.status else ""))
     return _balance(spark, settings, log)
 
 
@@ -163,9 +164,7 @@ def _balance(spark: SparkSession, settings: Settings, log: DataFrame) -> int:
     from lakehouse.quality import refused
 
     found = refused.balances(log)
-    print(
-        "\nBalance of all tables: quarantined = open + fixed + replayed + discarded (fixed rows still wait)"
-    )
+    say("\nBalance of all tables: quarantined = open + fixed + replayed + discarded (fixed rows still wait)")
     heads = ["table", "quarantined", *STATUSES, "balance"]
     numbers = [
         [
@@ -175,9 +174,9 @@ def _balance(spark: SparkSession, settings: Settings, log: DataFrame) -> int:
         ]
         for each in found
     ]
-    print(_columns([heads, *numbers]))
+    say(_columns([heads, *numbers]))
     compared, differences = refused.ledger_differences(spark, settings, log)
-    print(f"{refused.LEDGER}: {compared - len(differences)} of {compared} lines agree with it")
+    say(f"{refused.LEDGER}: {compared - len(differences)} of {compared} lines agree with it")
     broken = [each for each in found if not each.holds]
     if broken or differences:
         names = ", ".join(each.table for each in broken)
@@ -215,17 +214,17 @@ def _show(arguments: argparse.Namespace, settings: Settings) -> int:
     ):
         history.setdefault(_identity(event), []).append(event)
     for row in rows.collect():
-        print(f"{row['table_name']}  run {row['run_id']}  position {row['position']}  {row['status']}")
+        say(f"{row['table_name']}  run {row['run_id']}  position {row['position']}  {row['status']}")
         for reason in row["reasons"]:
-            print(f"  {reason}")
-        print(f"  received: {_pairs(fields[_identity(row)])}")
+            say(f"  {reason}")
+        say(f"  received: {_pairs(fields[_identity(row)])}")
         for event in history[_identity(row)]:
             who = f" by {event['actor']}" if event["actor"] else ""
             why = f": {event['note']}" if event["note"] else ""
             run = f" (run {event['replay_run_id']})" if event["replay_run_id"] else ""
-            print(f"  {event['occurred_at']:%Y-%m-%d %H:%M:%S}  {event['status']}{who}{why}{run}")
-        print()
-    print(_of(min(arguments.limit, found.count()), found.count(), "shown"))
+            say(f"  {event['occurred_at']:%Y-%m-%d %H:%M:%S}  {event['status']}{who}{why}{run}")
+        say()
+    say(_of(min(arguments.limit, found.count()), found.count(), "shown"))
     return 0
 
 
@@ -259,7 +258,7 @@ def _export(arguments: argparse.Namespace, settings: Settings) -> int:
             file.write(_yaml([_exported(row, is_event=selection.table == "bronze.kafka_orders")]))
         if not count:
             file.write("  []\n")
-    print(f"{_of(count, count, 'written')} to {path} (PERSONAL DATA; only you may read it)")
+    say(f"{_of(count, count, 'written')} to {path} (PERSONAL DATA; only you may read it)")
     return 0
 
 
@@ -320,24 +319,24 @@ def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
         )  # fmt: skip
         for row in shown.orderBy("run_id", "position").limit(arguments.limit).collect():
             verdict = "would pass" if not row[rules.REASONS] else "would still be refused"
-            print(f"{fix.table}  run {row['run_id']}  position {row['position']}  {verdict}")
+            say(f"{fix.table}  run {row['run_id']}  position {row['position']}  {verdict}")
             before, after = row["before"], row["after"] or {}
             for name in dict.fromkeys((*before, *after)):
                 if name not in before or name not in after or row["differs"][name]:
-                    print(f"  {name}: {_value(before, name)} -> {_value(after, name)}")
+                    say(f"  {name}: {_value(before, name)} -> {_value(after, name)}")
             for reason in row[rules.REASONS]:
-                print(f"  {reason}")
-        print(_of(min(arguments.limit, planned.changed), planned.changed, "shown"))
+                say(f"  {reason}")
+        say(_of(min(arguments.limit, planned.changed), planned.changed, "shown"))
         failing = planned.changed - planned.passing
-        print(
+        say(
             f"{planned.changed} changed by the file: {planned.passing} would now pass, {failing} would still be refused"
             + (f"; {planned.unchanged} it leaves as they are" if planned.unchanged else "")
         )
         if not arguments.apply:
-            print(_DRY)
+            say(_DRY)
             return 0
         fixing.apply(settings, planned, by=arguments.by, at=datetime.now(UTC))
-        print(f"{planned.changed} rows are fixed. Next: {QUARANTINE} replay --table {fix.table}")
+        say(f"{planned.changed} rows are fixed. Next: {QUARANTINE} replay --table {fix.table}")
     finally:
         planned.release()
     return 0
@@ -360,9 +359,9 @@ def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
     pending = replaying.unfinished(settings)
     for intent in pending:
         when = f"{intent.begun_at:%Y-%m-%d %H:%M:%S} UTC"
-        print(f"Replay {intent.run_id}, begun {when} by {intent.request.by}, has not come to an end.")
+        say(f"Replay {intent.run_id}, begun {when} by {intent.request.by}, has not come to an end.")
         if not arguments.apply:
-            print("--apply finishes it first.")
+            say("--apply finishes it first.")
         elif exit_code := _run_replay(arguments, intent.request, intent.run_id):
             return exit_code
     found = replaying.preview(_spark(settings), settings, request)
@@ -376,13 +375,13 @@ def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
         for each in found
     ]
     if lines:
-        print(_columns([["table", "pass", "refused again", "reasons"], *lines]))
+        say(_columns([["table", "pass", "refused again", "reasons"], *lines]))
     else:
         what = "fixed or open" if arguments.as_received else "fixed"
-        print(f"No rows to replay: none of those asked for is {what}.")
+        say(f"No rows to replay: none of those asked for is {what}.")
         return 0
     if not arguments.apply:
-        print(_DRY)
+        say(_DRY)
         return 0
     return _run_replay(arguments, request, new_run_id(datetime.now(UTC)))
 
@@ -396,11 +395,11 @@ def _run_replay(arguments: argparse.Namespace, request: Request, run_id: str) ->
         results = replaying.replay(job, request)
         for each in results:
             held = f", {each.duplicates} of them were there already" if each.duplicates else ""
-            print(f"{each.table}: {each.inserted + each.duplicates} replayed as run {run_id}{held}")
+            say(f"{each.table}: {each.inserted + each.duplicates} replayed as run {run_id}{held}")
         if results:
-            print("The next bronze_to_silver takes them to Silver; the daily run does so by itself.")
+            say("The next bronze_to_silver takes them to Silver; the daily run does so by itself.")
         else:
-            print("No row passed; those that were fixed are open again, with their new reasons.")
+            say("No row passed; those that were fixed are open again, with their new reasons.")
 
     job_arguments = cli.parser(replaying.JOB, "replay").parse_args(
         ["--config", settings_location(arguments.config), "--run-id", run_id]
@@ -419,14 +418,14 @@ def _discard(arguments: argparse.Namespace, settings: Settings) -> int:
     found = selection.of(refused.rows(_spark(settings), settings)).persist()
     counted = found.groupBy("table_name", "status").count().orderBy("table_name", "status").collect()
     if not counted:
-        print("No rows to discard: none of those asked for is open or fixed.")
+        say("No rows to discard: none of those asked for is open or fixed.")
         return 0
-    print(_columns([["table", "status", "rows"], *([str(value) for value in row] for row in counted)]))
+    say(_columns([["table", "status", "rows"], *([str(value) for value in row] for row in counted)]))
     if not arguments.apply:
-        print(_DRY)
+        say(_DRY)
         return 0
     refused.discard(settings, found, by=arguments.by, why=arguments.why, at=datetime.now(UTC))
-    print(f"{sum(row['count'] for row in counted)} rows are discarded.")
+    say(f"{sum(row['count'] for row in counted)} rows are discarded.")
     return 0
 
 

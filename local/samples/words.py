@@ -49,7 +49,7 @@ INDUSTRIES = (
 ACCOUNT_TYPES = ("Customer - Direct", "Customer - Channel", "Prospect", "Partner", "")
 
 COUNTRIES = (
-    "Germany", "Deutschland", "France", "Poland", "Österreich", "Schweiz", "Sverige", "Danmark", "Norway", "España",
+    "Germany", "Nederland", "France", "Poland", "Österreich", "Schweiz", "Sverige", "Danmark", "Norway", "España",
     "Portugal", "Italia", "Česko", "United Kingdom", "Ireland", "United States", "Canada", "Australia", "日本", "",
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 ::
 
     table: bronze.snowflake_orders
-    why: the shop sent refunds as negative amounts; agreed with finance
+    why: an export turned the sign of amounts; agreed with finance
     rows:
       - run_id: 20260102T120000Z-…
         position: '00000:000000007'
