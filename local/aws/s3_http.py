@@ -225,10 +225,10 @@ class FastS3:
         algorithm, checksum = _verify(environ, data, trailers)
         if_match, if_none_match = environ.get("HTTP_IF_MATCH"), environ.get("HTTP_IF_NONE_MATCH")
         backend = s3_models.s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
-        conditional = bool(if_match or if_none_match)
+        conditional, agent = bool(if_match or if_none_match), environ.get("HTTP_USER_AGENT", "")
         with (
             _no_conflict(),
-            self.store.key_write(bucket.name, name, conditional=conditional),
+            self.store.key_write(bucket.name, name, conditional=conditional, agent=agent),
             self.store.unit_of_work(),
         ):
             current = bucket.keys.get(name)

@@ -101,17 +101,22 @@ class Store:
         return self._key_locks[hash((bucket, key)) % LOCK_STRIPES]
 
     @contextmanager
-    def key_write(self, bucket: str, key: str, *, conditional: bool) -> Iterator[None]:
+    def key_write(self, bucket: str, key: str, *, conditional: bool, agent: str) -> Iterator[None]:
         """The key's lock, for a write. Raises Conflict where a conditional one meets another request for the key.
 
         S3 answers so (409 ConditionalRequestConflict) even where the condition holds, and wants the call repeated. One
-        key in CONFLICT_EVERY meets a request that nobody sent, so that every client sees the answer now and then.
+        key in CONFLICT_EVERY meets a request that nobody sent, so that all our clients see it now and then.
+        ``agent``: delta-rs (its User-Agent is object_store/…) never repeats the call, and meets only what is real.
         """
         lock = self.key_lock(bucket, key)
         if not lock.acquire(blocking=not conditional):
             raise Conflict
         try:
-            if conditional and self._meets_another(f"{bucket}/{key}"):
+            if (
+                conditional
+                and not agent.startswith("object_store/")
+                and self._meets_another(f"{bucket}/{key}")
+            ):
                 raise Conflict
             yield
         finally:
@@ -707,7 +712,8 @@ def _patch_responses(disk: Store) -> None:
         conditional = "If-None-Match" in request.headers or "If-Match" in request.headers
         conditional = conditional and request.method in ("PUT", "POST")
         try:
-            with disk.key_write(bucket, key, conditional=conditional), disk.unit_of_work():
+            agent = request.headers.get("User-Agent", "")
+            with disk.key_write(bucket, key, conditional=conditional, agent=agent), disk.unit_of_work():
                 return key_response(self, request, full_url, headers)
         except Conflict:
             body = f"<Error><Code>{CONFLICT_CODE}</Code><Message>{CONFLICT_MESSAGE}</Message></Error>"

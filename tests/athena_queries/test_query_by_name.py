@@ -43,4 +43,4 @@ def test_as_json_null_is_null(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     (_, _, yen) = json.loads(
         "\n".join(printed(monkeypatch, capsys, "revenue_by_currency", "--format", "json"))
     )
-    assert (yen["currency"], yen["orders"], yen["usd"]) == ("JPY", "1", None)
+    assert (yen["currency"], yen["orders"], yen["usd"]) == ("JPY", 1, None)
