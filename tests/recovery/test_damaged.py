@@ -15,9 +15,10 @@ from lakehouse.delta import damage
 from lakehouse.delta.log import forget
 from lakehouse.errors import RecoveryRefused, TableUnreadable, WatchAlarm
 from lakehouse.flows import watch
-from lakehouse.flows.recovery import status
+from lakehouse.flows.recovery import reload, repair, status
 from lakehouse.runs import new_run_id
-from tests.recovery.support import RECOVERED_AT, Recoverable, data_of, destroyed, shipments
+from tests.recovery.support import RECOVERED_AT, Recoverable, data_of, destroyed, killed_at, shipments
+from tests.support import Aws
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -108,6 +109,37 @@ def test_a_broken_file_in_silver(lake: Damaged) -> None:
     promotion(lake)
 
 
+def test_a_deleted_file_in_bronze_comes_from_landing(lake: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = lake.rows_of(BRONZE)
+    at = data_of(lake.uri(BRONZE))[0]
+    destroyed(at, None)
+
+    assert lake.told()[BRONZE] == status.Finding(
+        f"{BRONZE} cannot be read: {at} is missing", f"scripts/emr_submit.sh recover repair --table {BRONZE}"
+    )
+    found = [each for each in lake.watched("all") if each.check == "readable"]
+    assert [(each.table, at in each.observed, each.next_step) for each in found] == [
+        (BRONZE, True, f"scripts/emr_submit.sh recover repair --table {BRONZE}")
+    ]
+    told = lake.recover("repair", apply=False, table=BRONZE)
+    assert (
+        f"{at} is missing (20 rows): no version of it is whole" in told or "no version of it is whole" in told
+    )
+    assert lake.told()
+
+    run = new_run_id(RECOVERED_AT)
+    with killed_at(monkeypatch, reload, "look"):  # the other files are kept, and no run is loaded yet
+        lake.recover("repair", run, table=BRONZE)
+    assert lake.rows_of(BRONZE) != before
+    lake.recover("repair", run, table=BRONZE)
+
+    assert lake.rows_of(BRONZE) == before
+    assert not lake.told()
+    assert "has been done already" in lake.recover("repair", run, table=BRONZE)
+    assert "0 rows added, 0 removed, 0 changed" in lake.recover("restore-silver", apply=False, table=SILVER)
+    assert [row["table_name"] for row in lake.logged(run)] == [BRONZE]
+
+
 def test_a_broken_file_in_ops_is_told_again_by_verdicts(lake: Damaged) -> None:
     before = lake.rows_of(VERDICTS)
     at = data_of(lake.uri(VERDICTS))[0]
@@ -144,6 +176,48 @@ def test_a_checkpoint_is_put_aside(lake: Damaged, what: str) -> None:
     assert lake.rows_of(SILVER) == before
 
 
+def test_a_newest_commit_that_is_gone_without_a_trace(lake: Damaged) -> None:
+    """Delta reads the version before it, as if nothing had happened; the verdicts know better."""
+    lake.promote(lake.shipped(*shipments("D9", 1, 5), hours=20))
+    before = lake.rows_of(SILVER, "_run_id")
+    newest = lake.version(SILVER)
+    log = f"{lake.uri(SILVER)}/_delta_log"
+    for each in [f"{log}/_last_checkpoint", *store.keys(f"{log}/{newest:020}")]:
+        destroyed(each, None)
+    forget(lake.spark)
+    found = [each for each in status.status(lake.job("recover")) if "commits are missing" in each.what]
+    assert [each.command for each in found] == [f"scripts/emr_submit.sh recover repair --table {SILVER}"]
+    assert unreadable(lake, lambda: promotion(lake)).tables == (SILVER,)
+    forget(lake.spark)
+    assert "keeps no version" in lake.recover("repair", apply=False, table=SILVER)
+    lake.recover("repair", table=SILVER)
+    assert len(lake.rows_of(SILVER, "_run_id")) == len(before)
+    assert lake.known(SILVER).version == lake.version(SILVER)
+
+
+def test_a_commit_that_is_lost_with_its_versions_makes_the_table_anew(
+    lake: Damaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = lake.rows_of(SILVER, "_run_id")
+    uri = lake.uri(SILVER)
+    at = f"{uri}/_delta_log/{lake.version(SILVER):020}.json"
+    for each in list(store.keys(f"{uri}/_delta_log/")):
+        if "checkpoint" in each:
+            destroyed(each, None)
+    destroyed(at, b"garbage")
+    assert at in lake.told()[SILVER].what
+    told = lake.recover("repair", apply=False, table=SILVER)
+    assert "created anew, empty" in told
+    assert f"restore-silver --table {SILVER}" in told
+    run = new_run_id(RECOVERED_AT)
+    with killed_at(monkeypatch, repair, "apply_contracts"):  # it is put aside, and not created yet
+        lake.recover("repair", run, table=SILVER)
+    lake.recover("repair", run, table=SILVER)
+    lake.recover("restore-silver", table=SILVER)
+    assert not lake.told()
+    assert len(lake.rows_of(SILVER, "_run_id")) == len(before)
+
+
 def test_the_watchdog_tells_what_it_cannot_write(lake: Damaged) -> None:
     job = lake.job("dq_watchdog", new_run_id(RECOVERED_AT))
     watch.write(job, [watch.Finding("a", SILVER, "warning", "b", "c", "d")], RECOVERED_AT)
@@ -156,3 +230,18 @@ def test_the_watchdog_tells_what_it_cannot_write(lake: Damaged) -> None:
     lake.recover("repair", table="ops.watch_findings")
     assert {row["check_name"] for row in lake.table("ops.watch_findings").collect()} - {"a"}
     assert not lake.table("ops.watch_findings").where("check_name = 'a'").collect()
+
+
+def test_a_version_that_the_bucket_keeps_is_put_back(lake: Damaged, aws: Aws) -> None:
+    """Last: from here on the bucket keeps versions, as production's does."""
+    bucket, _ = store.split(lake.settings.lake_uri)
+    aws.client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    before = lake.rows_of(BRONZE)
+    data = data_of(lake.uri(BRONZE))[0]
+    commit = f"{lake.uri(BRONZE)}/_delta_log/{lake.version(BRONZE):020}.json"
+    store.put(data, b"garbage")
+    store.delete(commit)
+    assert commit in lake.told()[BRONZE].what
+    lake.recover("repair", table=BRONZE)
+    assert lake.rows_of(BRONZE) == before
+    assert not lake.told()
