@@ -210,6 +210,16 @@ def test_a_quote_from_the_future_lands_and_does_not_move_the_watermark_beyond_th
     assert ("2027-01-04", "USD", "1.2", "daily") in ecb.quotes(manifest)
 
 
+def test_a_run_that_is_dated_ahead_does_not_follow_a_quote_from_the_future(ecb: Ecb) -> None:
+    began = datetime.now(UTC)
+    ecb.publish(daily("2999-01-04", USD="1.2"), HISTORY)
+
+    manifest = ecb.extract(since="2026-11-19", run_id=a_run(datetime(2999, 2, 1, tzinfo=UTC)))
+
+    assert manifest.window_to is not None
+    assert began <= manifest.window_to <= datetime.now(UTC)
+
+
 def test_values_are_not_parsed(ecb: Ecb) -> None:
     ecb.publish(daily("2026-11-20", USD="one", JPY="N/A", SEK=""), "Date,USD\nsome day,1.1\n2026-11-19,-\n")
 

@@ -282,6 +282,12 @@ def test_a_load_time_in_the_future_is_not_followed(double: Double) -> None:
     assert first.window_to == NOW
     assert double.ids(second) == {"future"}
 
+    # Nor by a run that is dated ahead of the stamp: loads until then would be stepped over.
+    began = datetime.now(UTC)
+    ahead = double.extract(run_id=a_run(datetime(2262, 1, 1, tzinfo=UTC)))
+    assert ahead.window_to is not None
+    assert began <= ahead.window_to <= datetime.now(UTC)
+
 
 def test_rows_without_a_load_time_are_in_every_window(double: Double) -> None:
     double.insert({"ORDER_ID": "none"}, {"ORDER_ID": "new", "LOADED_AT": at(5)})

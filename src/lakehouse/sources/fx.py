@@ -49,6 +49,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
     notes: list[str] = []
 
+    read_at = datetime.now(UTC)
     daily_body = _get(settings, settings.sources.fx.daily_url)
     daily = list(parse_daily(daily_body))
     writer.write_original(_DAILY, daily_body)
@@ -65,7 +66,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     writer.write_rows(_window(rows, since, newest))
     manifest = writer.commit(
         window_from=since,
-        window_to=window_end(newest.time, watermark, run_time(run_id)),
+        window_to=window_end(newest.time, watermark, min(run_time(run_id), read_at)),
         fields=source_fields(TABLE),
         notes=notes,
     )

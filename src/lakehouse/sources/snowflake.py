@@ -67,6 +67,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     table = _table(settings)
     watermark = watermarks.get(TABLE, Watermark())
     since = watermark.since(overlap(settings, SOURCE))
+    read_at = datetime.now(UTC)
     login = _login(settings)
     writer = LandingWriter(settings, SOURCE, TABLE, run_id)
     with _translated(settings, table), _cursor(settings, login) as cursor:
@@ -76,7 +77,7 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
             writer.write_arrow(part)
     manifest = writer.commit(
         window_from=since,
-        window_to=window_end(newest, watermark, run_time(run_id)),
+        window_to=window_end(newest, watermark, min(run_time(run_id), read_at)),
         fields=column_names(columns),
         notes=_notes(login, columns),
     )

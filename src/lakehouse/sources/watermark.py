@@ -43,14 +43,15 @@ def overlap(settings: Settings, source: str) -> timedelta:
     return _FX_OVERLAP if source == "fx" else timedelta(minutes=minutes.get(source, 0))
 
 
-def window_end(newest_seen: datetime | None, watermark: Watermark, run_at: datetime) -> datetime | None:
-    """The watermark that a run sets: the newest time seen, at most the run's own time, never less than before.
+def window_end(newest_seen: datetime | None, watermark: Watermark, latest: datetime) -> datetime | None:
+    """The watermark that a run sets: the newest time seen, at most ``latest``, never less than before.
 
-    A record dated in the future is landed by every run until its time has come, and moves nothing.
+    ``latest`` is the run's own time, or that at which it reads where that is earlier: a run may be dated ahead. A
+    record dated in the future is landed by every run until its time has come, and moves nothing.
     """
     if newest_seen is None:
         return watermark.time
-    end = min(newest_seen, run_at)
+    end = min(newest_seen, latest)
     return end if watermark.time is None else max(end, watermark.time)
 
 
