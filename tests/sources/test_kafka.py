@@ -218,6 +218,25 @@ def test_offsets_that_the_topic_does_not_have_are_an_error(topic: Topic) -> None
     ]
 
 
+def test_a_certified_offset_beyond_an_open_transaction_is_waited_for(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier releases read events before they were committed: such an offset is no sign of a topic made anew."""
+    found = kafka.Topic("id", {0: (0, 40), 1: (0, 7)}, {0: 60, 1: 7})
+    monkeypatch.setattr(kafka, "look", lambda settings: found)
+    name = setup.settings.sources.kafka.topic
+    until = {"0": 50, "1": 5}
+    state = {"topic": name, "topic_id": "id", "from": {"0": 0, "1": 0}, "until": until}
+
+    (manifest,) = kafka.extract(setup.settings, a_run(), {"kafka_orders": Watermark(None, (state,))})
+
+    assert (manifest.state["from"], manifest.state["until"]) == ({"0": 50, "1": 5}, {"0": 50, "1": 7})
+    assert len(manifest.notes) == 1
+    until["0"] = 61
+    with pytest.raises(SourceError, match="made anew"):
+        kafka.extract(setup.settings, a_run(), {"kafka_orders": Watermark(None, (state,))})
+
+
 def test_a_missing_topic_is_an_error(topic: Topic) -> None:
     topic.setup = topic.setup.with_source("kafka", topic="no-such-topic")
 

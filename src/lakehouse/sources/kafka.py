@@ -103,8 +103,10 @@ def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]
     topic = look(settings)
     require_same_topic(options.topic, topic.id, _certified_ids(watermark, options.topic))
     known = certified_offsets(watermark, options.topic)
-    starts = _starts(options.topic, topic.limits, known, options.lost_before)
-    until = {partition: stable for partition, (_, stable) in topic.limits.items()}
+    # Where all events were read, committed or not, a certified offset may lie beyond the last stable one.
+    held = {partition: (low, topic.ends[partition]) for partition, (low, _) in topic.limits.items()}
+    starts = _starts(options.topic, held, known, options.lost_before)
+    until = {partition: max(stable, starts[partition]) for partition, (_, stable) in topic.limits.items()}
     manifest = LandingWriter(settings, SOURCE, TABLE, run_id).commit(
         window_from=watermark.time,
         window_to=window_end(run_time(run_id), watermark, run_time(run_id)),
