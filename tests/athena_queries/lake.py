@@ -15,13 +15,14 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from lakehouse import catalog, contracts
 from lakehouse.contracts import Contract
 from local.aws.athena_worker import storage_options
 from local.bootstrap import LAKE_BUCKET
 from local.stack import Stack
+from tests.support import new_delta
 
 OLD = "20260209T060000Z-0f7d3c6a-0000-4000-8000-000000000001"
 NEW = "20260210T060000Z-0f7d3c6a-0000-4000-8000-000000000002"
@@ -154,18 +155,14 @@ ROWS = {
 
 def build(stack: Stack) -> None:
     """Write every table that the queries name, and register it as register_glue_tables does."""
-    storage = storage_options(stack.exports) | {"aws_conditional_put": "etag"}
+    storage = storage_options(stack.exports)
     glue = stack.client("glue")
     for name, text in ROWS.items():
         contract = contracts.load(name)
         layer, table = name.split(".")
         location = f"s3://{LAKE_BUCKET}/{layer}/{table}"
-        write_deltalake(
-            location,
-            arrow(contract, parse(text)),
-            partition_by=list(contract.partition_by) or None,
-            storage_options=storage,
-        )
+        rows = arrow(contract, parse(text))
+        new_delta(location, rows, storage, partition_by=list(contract.partition_by) or None)
         schema = json.loads(DeltaTable(location, storage_options=storage).schema().to_json())
         glue.create_table(
             DatabaseName=f"lakehouse_{layer}",

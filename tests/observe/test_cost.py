@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,7 @@ from lakehouse.settings import BudgetSettings, load_settings
 from scripts import cost as script
 from tests.observe.support import RUN, a_server, config_file
 from tests.quality.support import make_settings
-from tests.support import REPO, Aws
+from tests.support import REPO, Aws, new_delta
 
 PRICES = make_settings("s3://lake").prices
 PRICED = PRICES.model_copy(update={"athena_tb_scanned": Decimal(5)})
@@ -119,7 +118,7 @@ def test_make_cost(aws: Aws, lake: str, tmp_path: Path, capsys: pytest.CaptureFi
     config = config_file(tmp_path, make_settings(lake))
     assert script.main(["--config", config]) == 0
     assert "no run has been recorded yet" in capsys.readouterr().out
-    options = {"allow_http": "true", "aws_conditional_put": "etag"}
+    options = {"allow_http": "true"}
     runs = [
         {
             "run_id": RUN,
@@ -135,8 +134,8 @@ def test_make_cost(aws: Aws, lake: str, tmp_path: Path, capsys: pytest.CaptureFi
         {"run_id": RUN, "job": "bronze_to_silver", "table_name": name, "read": count, "generated": 0}
         for name, count in (("silver.orders", 2), ("silver.fx_rates", 1))
     ]
-    write_deltalake(f"{lake}/ops/job_runs", pa.Table.from_pylist(runs), storage_options=options)
-    write_deltalake(f"{lake}/ops/row_ledger", pa.Table.from_pylist(read), storage_options=options)
+    new_delta(f"{lake}/ops/job_runs", pa.Table.from_pylist(runs), options)
+    new_delta(f"{lake}/ops/row_ledger", pa.Table.from_pylist(read), options)
     assert script.main(["--config", config]) == 0
     out = capsys.readouterr().out
     assert f"{RUN}  0.750000 USD (1 of 2 jobs billed)" in out

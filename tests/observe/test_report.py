@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 
 from lakehouse import store
 from lakehouse.cli import Job
@@ -24,6 +23,7 @@ from lakehouse.observe.page import Status, render
 from scripts import report as script
 from tests.observe.support import RUN, START, an_outcome, config_file
 from tests.quality.support import make_settings
+from tests.support import new_delta
 
 _VOID = {"meta", "br", "path", "rect"}
 VERDICT = {
@@ -163,7 +163,7 @@ def test_a_run_of_which_nothing_is_known() -> None:
 def a_lake(lake: str) -> None:
     settings = make_settings(lake)
     outcome.write(settings, an_outcome("snowflake_to_bronze"))
-    options = {"allow_http": "true", "aws_conditional_put": "etag"}
+    options = {"allow_http": "true"}
 
     def event(
         position: str, status: str, step: int | None, table: str = "bronze.orders", why: str = ""
@@ -182,16 +182,16 @@ def a_lake(lake: str) -> None:
         event("0-8", "discarded", 1, kafka),
         event("0-9", "open", 1, kafka, "status_known: received LOST"),
     ]  # fmt: skip
-    write_deltalake(f"{lake}/ops/quarantine", pa.Table.from_pylist(events), storage_options=options)
+    new_delta(f"{lake}/ops/quarantine", pa.Table.from_pylist(events), options)
     streamed = [
         {"_run_id": RUN, "_position": position, "reasons": ["json: received jane@example.com"]}
         for position in ("0-7", "0-8", "0-9", "1-1")
     ]
-    write_deltalake(f"{lake}/ops/kafka_orders_dlq", pa.Table.from_pylist(streamed), storage_options=options)
+    new_delta(f"{lake}/ops/kafka_orders_dlq", pa.Table.from_pylist(streamed), options)
     runs = [{"run_id": RUN, "job": "snowflake_to_bronze", "cost_usd": Decimal("0.250000")}]
-    write_deltalake(f"{lake}/ops/job_runs", pa.Table.from_pylist(runs), storage_options=options)
+    new_delta(f"{lake}/ops/job_runs", pa.Table.from_pylist(runs), options)
     said = [{"created_at": datetime(2026, 1, 2, tzinfo=UTC), "outcome": "warned"}]
-    write_deltalake(f"{lake}/ops/dq_verdicts", pa.Table.from_pylist(said), storage_options=options)
+    new_delta(f"{lake}/ops/dq_verdicts", pa.Table.from_pylist(said), options)
 
 
 def test_make_report(lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
