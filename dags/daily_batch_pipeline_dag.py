@@ -51,7 +51,7 @@ with DAG(
     dag_id="daily_batch_pipeline",
     description="Six sources to Gold, through two quality gates",
     doc_md=__doc__,
-    schedule="0 6 * * *",
+    schedule=defaults.schedule("0 6 * * *"),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

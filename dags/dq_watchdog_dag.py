@@ -38,7 +38,7 @@ with DAG(
     dag_id="dq_watchdog",
     description="What needs a person, every six hours and independent of the daily run",
     doc_md=__doc__,
-    schedule="0 3,9,15,21 * * *",
+    schedule=defaults.schedule("0 3,9,15,21 * * *"),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

@@ -79,7 +79,7 @@ with DAG(
     dag_id="streaming_ingest",
     description="Keeps one run of the order stream alive and watches its progress",
     doc_md=__doc__,
-    schedule="*/10 * * * *",
+    schedule=defaults.schedule("*/10 * * * *"),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

@@ -57,7 +57,7 @@ with DAG(
     dag_id="weekly_housekeeping",
     description="OPTIMIZE, ZORDER and VACUUM where they pay and hurt nobody",
     doc_md=__doc__,
-    schedule="0 4 * * 0",
+    schedule=defaults.schedule("0 4 * * 0"),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

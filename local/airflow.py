@@ -88,6 +88,7 @@ def environment(stack: Stack, port: int = PREFERRED_PORT) -> dict[str, str]:
         **dict.fromkeys(roles.SETTINGS, ""),  # nobody enforces roles here
         "EMR_POLL_SECONDS": "0.5",
         "LAKEHOUSE_RETRY_SECONDS": "5",
+        "LAKEHOUSE_SCHEDULES": "off",  # a trigger is one run: the schedule of an unpaused DAG adds none
         "NO_PROXY": "127.0.0.1,localhost",
     }
     return base_environment() | stack.exports | own
@@ -281,8 +282,7 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f"Airflow is up: http://127.0.0.1:{port}  (no password; everybody on this machine is admin)\n"
                 f"logs: {supervisor.logs}/airflow-*.log, tasks: {home(stack.state) / 'logs'}\n"
-                "A trigger in the UI unpauses the DAG, whose schedule then runs the last day as well; "
-                "`make demo` runs one day.\n"
+                "DAGs run when you trigger them, one run a trigger: on a laptop none has a schedule.\n"
                 "Ctrl-C stops it.",
                 flush=True,
             )

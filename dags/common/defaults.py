@@ -17,6 +17,14 @@ SILVER_POOL = "silver_writer"
 GOLD_POOL = "gold_writer"
 
 
+def schedule(cron: str) -> str | None:
+    """When a DAG runs by itself: ``cron`` in UTC; never where LAKEHOUSE_SCHEDULES is ``off``, as on a laptop.
+
+    There a person triggers, and a trigger in the UI unpauses the DAG: its schedule would then run the last day as well.
+    """
+    return None if os.environ.get("LAKEHOUSE_SCHEDULES") == "off" else cron
+
+
 def default_args() -> dict[str, Any]:
     """Arguments of every task. Only transient failures get as far as a retry: see common/emr.py."""
     return {

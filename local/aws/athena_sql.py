@@ -17,6 +17,7 @@ from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
 
+from local.aws.athena_checks import refuse_texts
 from local.aws.athena_words import (
     Column,
     QueryError,
@@ -40,6 +41,8 @@ SHOW_PARTITIONS = re.compile(rf"^SHOW\s+PARTITIONS\s+(?:({NAME})\.)?({NAME})$", 
 # Statements of Athena that write, or belong to the workgroup; sqlglot knows them as words only.
 WRITING = {"UNLOAD", "ALTER", "MSCK", "VACUUM", "OPTIMIZE", "MERGE", "PREPARE", "EXECUTE", "DEALLOCATE"}
 EXPLAIN = re.compile(r"^EXPLAIN\s+(?:\([^)]*\)\s*)?(?!ANALYZE\b)", re.I)
+# Columns that every Delta table has and SELECT * leaves out: of which object a row is.
+HIDDEN = ("$path", "$file_size", "$file_modified_time")
 READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 # Java's date patterns, as far as DuckDB's strftime has them; longest first.
 JODA = {
@@ -363,9 +366,10 @@ def _resolve(sql: str, node: exp.Table, catalog: Catalog, database: str) -> Tabl
 
 
 def execute(
-    statement: Statement, catalog: Catalog, database: str, open_table: Callable[[Table], tuple[Any, int]]
+    statement: Statement, catalog: Catalog, database: str, open_table: Callable[[Table, bool], tuple[Any, int]]
 ) -> Result:
-    """Run the statement. `open_table` gives something DuckDB can scan and the bytes that a scan reads."""
+    """Run the statement. `open_table` gives something DuckDB can scan, with the hidden columns where it is told so, and
+    the bytes that a scan reads."""
     if statement.lines is not None:
         columns, texts = statement.lines(catalog, database)
         return Result(columns, ([text] for text in texts), header=False)
@@ -376,6 +380,9 @@ def execute(
     tree = tree.copy()
     copied = Statement(statement.sql, statement.kind, statement.substatement, tree)
     references = tables_of(copied, catalog, database)
+    hidden = any(column.name.lower() in HIDDEN for column in tree.find_all(exp.Column))
+    if hidden:
+        _hide(tree, references)
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -398,7 +405,7 @@ def execute(
             if isinstance(table, str):
                 connection.register(f"{view}_data", _information_schema(table, catalog))
             else:
-                data, size = open_table(table)
+                data, size = open_table(table, hidden)
                 scanned += size
                 connection.register(f"{view}_data", data)
             schema[view] = _view(connection, view)
@@ -413,7 +420,9 @@ def execute(
         )
     _strip_qualifiers(tree)
     names = _output_names(tree)
-    sql = _translate(tree, schema).sql("duckdb", identify=True)
+    _annotate(tree, schema)
+    refuse_texts(statement.sql, tree)
+    sql = _translate(tree).sql("duckdb", identify=True)
     if statement.explain:
         plan = "\n".join(row[1] for row in connection.execute(f"EXPLAIN {sql}").fetchall())
         return Result(
@@ -430,6 +439,17 @@ def execute(
         return Result(columns, _rows(relation, columns), header=True, scanned=scanned)
     except duckdb.Error as e:
         raise translate_error(statement.sql, statement.tree, e) from e
+
+
+def _hide(tree: exp.Expr, references: dict[exp.Table, Table | str]) -> None:
+    """Leave the hidden columns out of every * over a table of the catalog."""
+    named = [exp.to_identifier(name, quoted=True) for name in HIDDEN]
+    for scope in traverse_scope(tree):
+        aliases = {node.alias_or_name for node in scope.tables if isinstance(references.get(node), Table)}
+        for each in scope.expression.expressions if isinstance(scope.expression, exp.Select) else []:
+            star = each.this if isinstance(each, exp.Column) and each.table in aliases else each
+            if aliases and isinstance(star, exp.Star):
+                star.set("except_", [name.copy() for name in named])
 
 
 def _view(connection: Any, view: str) -> dict[str, str]:
@@ -466,10 +486,8 @@ def _output_names(tree: exp.Expr) -> dict[int, str]:
     }
 
 
-def _translate(tree: exp.Expr, schema: dict[str, object]) -> exp.Expr:
+def _translate(tree: exp.Expr) -> exp.Expr:
     """Where DuckDB's operator or function of the same name means something else than Trino's."""
-    _annotate(tree, schema)
-
     for node in reversed(list(tree.walk())):
         new = _trino(node)
         if new is node:

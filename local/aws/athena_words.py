@@ -155,12 +155,39 @@ def translate_error(sql: str, tree: exp.Expr | None, error: Exception) -> QueryE
     first = message.splitlines()[0]
     kind, _, rest = first.partition(": ")
     if "must appear in the GROUP BY clause" in first:
-        return QueryError(f"EXPRESSION_NOT_AGGREGATE: line 1:1: {rest}")
+        return _not_aggregate(sql, tree, rest)
     if kind == "Conversion Error":
-        return QueryError(f"INVALID_CAST_ARGUMENT: {rest}")
+        return QueryError(f"INVALID_CAST_ARGUMENT: {_cast(rest)}")
     if "Binder" in kind:
         return QueryError(f"TYPE_MISMATCH: line 1:1: {rest}")
     return QueryError(f"GENERIC_USER_ERROR: {first}")
+
+
+def _not_aggregate(sql: str, tree: exp.Expr | None, message: str) -> QueryError:
+    found = re.match(r'column "([^"]+)" must', message)
+    nodes = [c for c in tree.find_all(exp.Column) if found and c.name == found[1]] if tree is not None else []
+    if not nodes:
+        return QueryError(f"EXPRESSION_NOT_AGGREGATE: line 1:1: {message}")
+    first = min(nodes, key=offset_of)
+    return QueryError(
+        f"EXPRESSION_NOT_AGGREGATE: line {place_of(sql, offset_of(first))}: '{first.sql('athena').lower()}' must be an "
+        "aggregate expression or appear in GROUP BY clause"
+    )
+
+
+#: DuckDB's names of types in its messages, as Trino's messages have them.
+CASTS = {"INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INT", "INT64": "BIGINT", "FLOAT": "REAL", "BOOL": "BOOLEAN"}
+
+
+def _cast(message: str) -> str:
+    """Trino's words for a text that is no value of a type; other conversions keep DuckDB's."""
+    text = re.match(r"Could not convert string (['\"])(.*)\1 to (\w+)(?:\((\d+),(\d+)\))?", message, re.S)
+    if text and text[4]:
+        return f"Cannot cast VARCHAR '{text[2]}' to DECIMAL({text[4]}, {text[5]}). Value is not a number."
+    if text:
+        return f"Cannot cast '{text[2]}' to {CASTS.get(text[3], text[3])}"
+    moment = re.match(r'(?:invalid )?(date|timestamp) field (?:value out of range|format): "(.*?)"', message, re.S)
+    return f"Value cannot be cast to {moment[1]}: {moment[2]}" if moment else message
 
 
 def _column_not_found(sql: str, tree: exp.Expr | None, name: str | None, table: str | None) -> QueryError:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from local.aws.athena_sql import Catalog, Result, Table, execute, parse
+from local.aws.athena_sql import HIDDEN, Catalog, Result, Table, execute, parse
 from local.aws.athena_words import QueryError, translate_error
 
 
@@ -30,8 +31,8 @@ def storage_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     }
 
 
-def open_delta(table: Table) -> tuple[Any, int]:
-    """What DuckDB scans, and the bytes of the table's live files."""
+def open_delta(table: Table, hidden: bool = False) -> tuple[Any, int]:
+    """What DuckDB scans, with the columns that tell a row's object if they are wanted, and the bytes of the live files."""
     from deltalake import DeltaTable, QueryBuilder
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -55,8 +56,31 @@ def open_delta(table: Table) -> tuple[Any, int]:
         # the pyarrow reader knows neither deletion vectors nor mapped columns, DataFusion's does
         import pyarrow as pa
 
+        if hidden:
+            raise QueryError(
+                f"NOT_SUPPORTED: {table.database}.{table.name} has deletion vectors or mapped columns; the local Athena "
+                "does not know which object a row of it is in"
+            )
         return pa.table(QueryBuilder().register("t", delta).execute("SELECT * FROM t").read_all()), size
-    return delta.to_pyarrow_dataset(), size
+    return (_with_objects(delta, actions) if hidden else delta.to_pyarrow_dataset()), size
+
+
+def _with_objects(delta: Any, actions: Any) -> Any:
+    """The table's rows with the columns athena_sql.HIDDEN: URI, bytes and time of the object that holds the row."""
+    import pyarrow as pa
+
+    paths = [unquote(path) for path in actions.column("path").to_pylist()]  # the log has URIs
+    facts = pa.table(
+        {
+            "path": paths,
+            HIDDEN[0]: [f"{delta.table_uri.rstrip('/')}/{path}" for path in paths],
+            HIDDEN[1]: pa.array(actions.column("size_bytes").to_pylist(), pa.int64()),
+            HIDDEN[2]: pa.array(actions.column("modification_time").to_pylist(), pa.timestamp("ms", "UTC")),
+        }
+    )
+    dataset = delta.to_pyarrow_dataset()
+    rows = dataset.to_table(columns=[*dataset.schema.names, "__filename"])
+    return rows.join(facts, "__filename", "path").drop_columns("__filename")
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:

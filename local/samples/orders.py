@@ -34,6 +34,7 @@ SHIPMENT_HEADER = [
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LATE_AFTER = 30 * DAY
+FIRST_FILES = 5  # files of the vendor, one a day, that the first day finds
 WAREHOUSE = "bronze.snowflake_orders"
 STREAM = "bronze.kafka_orders"
 SHIPMENTS = "bronze.vendor_shipments"
@@ -398,10 +399,10 @@ def _wall(us: int) -> str:
     return local.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _transition_walls(spec: Spec) -> tuple[str, str]:
-    """The newest wall time before the end that happened twice, and the newest that never happened."""
+def _transition_walls(before: int) -> tuple[str, str]:
+    """The newest wall time before that instant that happened twice, and the newest that never happened."""
     found: dict[int, str] = {}
-    day = spec.end_us - DAY
+    day = before - DAY
     while len(found) < 2:
         wall = to_datetime(day).replace(hour=2, minute=30, second=0)
         early, later = (wall.replace(tzinfo=BERLIN, fold=fold).utcoffset() for fold in (0, 1))
@@ -414,19 +415,27 @@ def _transition_walls(spec: Spec) -> tuple[str, str]:
 
 
 def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dict[str, list[list[str]]]:
-    """The vendor's daily files by name. A shipment reported twice is meant as it is in the later file."""
+    """The vendor's daily files by name; a file tells nothing that happened after its day.
+
+    A shipment reported twice is meant as it is in the later file.
+    """
     rng = spec.rng("shipments", day)
     shipped = [
         e for e in base if e.status == "SHIPPED" and e.delivered_us is None and e.shipped_us is not None
     ]
     if not shipped or not spec.sizes.shipments:
         return {}
-    days = 5 if day == 1 else 1
+    days = FIRST_FILES if day == 1 else 1
     size = spec.sizes.shipments if day == 1 else max(5, spec.sizes.shipments // 10)
-    rows: list[list[str]] = []
+    per_file = -(-size // days)
+    end = spec.end_us if day == 1 else spec.window_us(day)[1]
+    ends = [end - (days - 1 - position) * DAY for position in range(days)]
+    known = [[e for e in shipped if e.shipped_us is not None and e.shipped_us < told] for told in ends]
+    parts: list[list[list[str]]] = [[] for _ in ends]
     offset = 0 if day == 1 else day * 1_000_000
     for number in range(size):
-        event = shipped[-1 - (number * 7) % len(shipped)]
+        position = next(each for each in range(number // per_file, days) if known[each])
+        event = known[position][-1 - (number * 7) % len(known[position])]
         assert event.shipped_us is not None
         status = rng.choice(("CREATED", "IN_TRANSIT", "DELIVERED", "DELIVERED", "RETURNED"))
         done = (
@@ -434,7 +443,9 @@ def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dic
             if status in ("DELIVERED", "RETURNED")
             else None
         )
-        rows.append(
+        if done is not None and done >= ends[position]:
+            status, done = "IN_TRANSIT", None
+        parts[position].append(
             [
                 f"SHP-{offset + number:07d}",
                 event.order_id,
@@ -448,28 +459,31 @@ def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dic
                 rng.choice(("EUR", "EUR", "PLN", "CZK")),
             ]
         )
-    flawed = _flaw_shipments(spec, rng, rows, flaws) if day == 1 else set()
+    flawed = _flaw_shipments(spec, rng, sum(parts, []), flaws) if day == 1 else set()
     files: dict[str, list[list[str]]] = {}
-    per_file = -(-len(rows) // days)
-    end = spec.end_us if day == 1 else spec.window_us(day)[1]
-    for position in range(days):
-        moment = to_datetime(end - (days - position) * DAY)
-        part = rows[position * per_file : (position + 1) * per_file]
-        if day == 1 and position > 0 and files and part:
+    for part, told in zip(parts, ends, strict=True):
+        if files and part:
             # The next day's file tells some shipments of the day before again, further on their way.
             earlier = list(files.values())[-1]
-            for old in earlier[:: max(1, len(earlier) // 20)]:
-                if old[0] not in flawed and old[4] == "IN_TRANSIT":
-                    wall = _wall(to_us(datetime.fromisoformat(old[5])) + 2 * DAY)
-                    part = [*part, [*old[:4], "DELIVERED", old[5], wall, *old[7:]]]
+            again = [old for old in earlier[:: max(1, len(earlier) // 20)] if old[0] not in flawed]
+            part += [later for old in again if (later := _delivered(old, told))]
         if part:
-            files[f"vendor_shipments_{moment:%Y-%m-%d}.csv"] = part
+            files[f"vendor_shipments_{to_datetime(told - DAY):%Y-%m-%d}.csv"] = part
     return files
+
+
+def _delivered(row: list[str], before: int) -> list[str] | None:
+    """A shipment under way as it is two days after it was shipped; None where that is not over by then."""
+    if row[4] != "IN_TRANSIT":
+        return None
+    done = to_us(datetime.fromisoformat(row[5])) + 2 * DAY
+    return [*row[:4], "DELIVERED", row[5], _wall(done), *row[7:]] if done < before - DAY else None
 
 
 def _flaw_shipments(spec: Spec, rng: random.Random, rows: list[list[str]], flaws: Flaws) -> set[str]:
     """Spoil some rows; returns the ids of these shipments, which are told once only."""
-    twice, never = _transition_walls(spec)
+    # Before the oldest file's day, so that no file tells of a time after its own.
+    twice, never = _transition_walls(spec.end_us - FIRST_FILES * DAY)
     flawed: set[str] = set()
     free = list(range(len(rows)))
     rng.shuffle(free)

@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from airflow.models.dagbag import DagBag
 
+from local import airflow
+from local.stack import Stack
 from tests.dags.conftest import DAGS
 
 EXPECTED = {
@@ -47,6 +49,18 @@ def test_every_dag_file_loads_without_spark_the_library_or_settings(monkeypatch:
         found.setdefault(Path(dag.fileloc).name, set()).add(dag.dag_id)
     assert found == EXPECTED
     assert {path.name for path in DAGS.glob("*.py")} == set(EXPECTED)
+
+
+def test_on_a_laptop_a_trigger_is_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A trigger in the UI unpauses the DAG, and an unpaused DAG with a schedule runs its last day as well."""
+    stack = Stack(tmp_path, {}, {"LAKE_BUCKET": "lake"})
+    monkeypatch.setenv("LAKEHOUSE_SCHEDULES", airflow.environment(stack)["LAKEHOUSE_SCHEDULES"])
+
+    bag = load(monkeypatch)
+
+    assert {dag.dag_id for dag in bag.dags.values()} == set().union(*EXPECTED.values())
+    for dag in bag.dags.values():
+        assert dag.timetable.can_be_scheduled is False, dag.dag_id
 
 
 def test_loading_the_dags_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:

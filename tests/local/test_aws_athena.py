@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from local.aws.athena_worker import storage_options
 from tests.local.aws_server import bucket
-from tests.support import Aws
+from tests.support import Aws, new_delta
 
 pa = pytest.importorskip("pyarrow")
 DATABASE = "athena_gold"
@@ -56,10 +56,8 @@ class Athena:
 
     def table(self, name: str, data: Any, **more: Any) -> str:
         """Write a Delta table and register it as Athena's own documentation says."""
-        from deltalake import write_deltalake
-
         location = f"s3://athena-lake/{name}"
-        write_deltalake(location, data, storage_options=storage(self.aws), **more)
+        new_delta(location, data, storage_options(self.aws.env), **more)
         self.register(name, location, {"path": location})
         return location
 
@@ -204,8 +202,49 @@ def test_parameters_take_the_place_of_question_marks(athena: Athena) -> None:
         ("SELECT id, nope FROM orders", "COLUMN_NOT_FOUND: line 1:12: Column 'nope' cannot be resolved"),
         ("SELECT o.nope FROM orders o", "COLUMN_NOT_FOUND: line 1:8: Column 'o.nope' cannot be resolved"),
         ("SELECT nope(id) FROM orders", "FUNCTION_NOT_FOUND: line 1:8: Function 'nope' not registered"),
-        ("SELECT CAST(name AS bigint) FROM orders", "INVALID_CAST_ARGUMENT: "),
-        ("SELECT id, count(*) FROM orders", "EXPRESSION_NOT_AGGREGATE: "),
+        (
+            "SELECT CAST(name AS bigint) FROM orders WHERE id = 1",
+            "INVALID_CAST_ARGUMENT: Cannot cast 'a' to BIGINT",
+        ),
+        ("SELECT CAST('' AS double)", "INVALID_CAST_ARGUMENT: Cannot cast '' to DOUBLE"),
+        (
+            "SELECT CAST('1,5' AS decimal(18, 2))",
+            "INVALID_CAST_ARGUMENT: Cannot cast VARCHAR '1,5' to DECIMAL(18, 2). Value is not a number.",
+        ),
+        (
+            "SELECT CAST('2026-02-30' AS date)",
+            "INVALID_CAST_ARGUMENT: Value cannot be cast to date: 2026-02-30",
+        ),
+        (
+            "SELECT CAST('no' AS timestamp)",
+            "INVALID_CAST_ARGUMENT: Value cannot be cast to timestamp: no",
+        ),
+        (
+            "SELECT name, o.id, count(*) FROM orders o GROUP BY name",
+            "EXPRESSION_NOT_AGGREGATE: line 1:14: 'o.id' must be an aggregate expression or appear in GROUP BY clause",
+        ),
+        # DuckDB would convert the texts of these and answer.
+        (
+            "SELECT * FROM orders WHERE day='2026-01-01'",
+            "TYPE_MISMATCH: line 1:31: Cannot apply operator: date = varchar(10)",
+        ),
+        (
+            "SELECT count(*) FROM orders o JOIN orders p USING (id) WHERE '2' < o.id",
+            "TYPE_MISMATCH: line 1:66: Cannot apply operator: varchar(1) < bigint",
+        ),
+        (
+            "WITH x AS (SELECT amount AS paid_usd FROM orders) SELECT * FROM x WHERE paid_usd >= '1.5'",
+            "TYPE_MISMATCH: line 1:82: Cannot apply operator: decimal(18, 2) <= varchar(3)",
+        ),
+        (
+            "SELECT * FROM orders WHERE at NOT BETWEEN '2026-01-01' AND '2026-02-01'",
+            "TYPE_MISMATCH: line 1:31: Cannot check if timestamp(3) with time zone is BETWEEN varchar(10) and varchar(10)",
+        ),
+        (
+            "SELECT * FROM orders WHERE id IN (1, '2')",
+            "TYPE_MISMATCH: line 1:38: IN value and list items must be the same type or coercible to a common type. "
+            "Cannot find common type between bigint and varchar(1)",
+        ),
         ("SELECT id / (id - id) FROM orders", "DIVISION_BY_ZERO: Division by zero"),
         ("SELECT amount % 0 FROM orders", "DIVISION_BY_ZERO: Division by zero"),
         (
@@ -323,6 +362,30 @@ def test_a_new_version_of_a_table_is_seen_at_once(athena: Athena) -> None:
 
     write_deltalake("s3://athena-lake/growing", one, mode="append", storage_options=storage(athena.aws))
     assert athena.rows("SELECT count(*) FROM growing") == [["2"]]
+
+
+def test_hidden_columns_tell_the_object_of_a_row(athena: Athena) -> None:
+    location = athena.table(
+        "parted", pa.table({"id": pa.array([1, 2, 3], pa.int64()), "p": ["x", "x", "ä b"]}), partition_by=["p"]
+    )
+    rows = athena.rows(
+        'SELECT id, "$path", "$file_size" > 0, "$file_modified_time" > TIMESTAMP \'2026-01-01 00:00:00\' FROM parted '
+        "ORDER BY id"
+    )
+    objects = {
+        f"s3://athena-lake/{each['Key']}"
+        for each in athena.s3.list_objects_v2(Bucket="athena-lake", Prefix="parted/p=")["Contents"]
+    }
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert {row[1] for row in rows} == objects, location
+    assert rows[0][1] == rows[1][1]
+    assert [row[2:] for row in rows] == [["true", "true"]] * 3
+    both = 'SELECT *, p.* FROM parted p WHERE "$path" LIKE \'%/parted/%\' ORDER BY id LIMIT 1'
+    assert athena.rows(both) == [["1", "x", "1", "x"]]
+    through = 'WITH f AS (SELECT "$path", count(*) AS n FROM parted GROUP BY 1) SELECT * FROM f ORDER BY n'
+    assert [row[1] for row in athena.rows(through)] == ["1", "2"]
+    ambiguous = athena.reason('SELECT "$path" FROM parted a JOIN parted b ON a.id = b.id')
+    assert ambiguous.startswith("AMBIGUOUS_NAME: line 1:8: Column '$path' is ambiguous")
 
 
 def test_instants_are_whole_milliseconds(athena: Athena) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,27 @@ def test_life_cycles_end_before_the_sample_does(sample: Sample) -> None:
     orders = len({row["ORDER_ID"] for row in rows})
     assert 0.5 < orders / len(rows) < 0.7
     assert len({row["CURRENCY"] for row in rows}) >= 12
+
+
+@pytest.mark.parametrize("day", [1, 2])
+@pytest.mark.parametrize("until", [date(2026, 11, 1), date(2026, 10, 27)])
+def test_no_shipment_lies_in_the_future(tmp_path: Path, day: int, until: date) -> None:
+    """Each file of the vendor tells of its own day and of what was before, in the vendor's local time."""
+    Sample(tmp_path, replace(SMALL, day=day, until=until))
+    files = sorted(tmp_path.glob("vendor_shipments_*.csv"))
+    newest = until + timedelta(days=day - 2)
+    assert [file.stem[-10:] for file in files] == [
+        str(newest - timedelta(days=before)) for before in reversed(range(5 if day == 1 else 1))
+    ]
+    for file in files:
+        end = datetime.fromisoformat(file.stem[-10:]).replace(tzinfo=UTC) + timedelta(days=1)
+        with open(file, encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        assert rows
+        walls = [row[name] for row in rows for name in ("shipped_local", "delivered_local") if row[name]]
+        assert all(datetime.fromisoformat(wall).replace(tzinfo=BERLIN) < end for wall in walls)
+        both = [row for row in rows if row["shipped_local"] and row["delivered_local"]]
+        assert all(row["shipped_local"] < row["delivered_local"] for row in both)
 
 
 # Later days ----------------------------------------------------------------------------------------------------
