@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from decimal import Decimal
 
@@ -11,7 +12,11 @@ import pytest
 from local.sample_queries import named
 from local.stack import Stack
 from tests.athena_queries.answers import answer
+from tests.support import REPO
 
+#: Python of the analysts' page, and packages that it needs and the clone does not have.
+PAGE = re.findall(r"```python\n(.*?)```", (REPO / "docs" / "analysts.md").read_text(encoding="utf-8"), re.S)
+EXTRA = ("awswrangler", "polars")
 BY_STATUS = [
     ("CANCELLED", 1, Decimal("30.00")),
     ("PAID", 3, Decimal("128.10")),
@@ -96,3 +101,16 @@ def test_awswrangler() -> None:
             workgroup="lakehouse",
             ctas_approach=False,
         )
+
+
+@pytest.mark.parametrize("block", PAGE, ids=lambda block: re.findall(r"(?:import|from) (\w+)", block)[-1])
+def test_python_of_the_page_runs_as_it_stands(
+    block: str, lakehouse: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in EXTRA:
+        if f"import {package}" in block:
+            pytest.importorskip(package, reason=f"the clone does not install {package}, as the page says")
+    for name, value in lakehouse.shell.items():
+        monkeypatch.setenv(name, value)
+    exec(compile(block, "docs/analysts.md", "exec"), {})
+    assert "PLACED" in capsys.readouterr().out
