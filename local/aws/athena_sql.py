@@ -366,7 +366,10 @@ def _resolve(sql: str, node: exp.Table, catalog: Catalog, database: str) -> Tabl
 
 
 def execute(
-    statement: Statement, catalog: Catalog, database: str, open_table: Callable[[Table, bool], tuple[Any, int]]
+    statement: Statement,
+    catalog: Catalog,
+    database: str,
+    open_table: Callable[[Table, bool], tuple[Any, int]],
 ) -> Result:
     """Run the statement. `open_table` gives something DuckDB can scan, with the hidden columns where it is told so, and
     the bytes that a scan reads."""

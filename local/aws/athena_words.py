@@ -176,7 +176,14 @@ def _not_aggregate(sql: str, tree: exp.Expr | None, message: str) -> QueryError:
 
 
 #: DuckDB's names of types in its messages, as Trino's messages have them.
-CASTS = {"INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INT", "INT64": "BIGINT", "FLOAT": "REAL", "BOOL": "BOOLEAN"}
+CASTS = {
+    "INT8": "TINYINT",
+    "INT16": "SMALLINT",
+    "INT32": "INT",
+    "INT64": "BIGINT",
+    "FLOAT": "REAL",
+    "BOOL": "BOOLEAN",
+}
 
 
 def _cast(message: str) -> str:
@@ -186,7 +193,9 @@ def _cast(message: str) -> str:
         return f"Cannot cast VARCHAR '{text[2]}' to DECIMAL({text[4]}, {text[5]}). Value is not a number."
     if text:
         return f"Cannot cast '{text[2]}' to {CASTS.get(text[3], text[3])}"
-    moment = re.match(r'(?:invalid )?(date|timestamp) field (?:value out of range|format): "(.*?)"', message, re.S)
+    moment = re.match(
+        r'(?:invalid )?(date|timestamp) field (?:value out of range|format): "(.*?)"', message, re.S
+    )
     return f"Value cannot be cast to {moment[1]}: {moment[2]}" if moment else message
 
 

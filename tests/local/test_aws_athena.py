@@ -366,7 +366,9 @@ def test_a_new_version_of_a_table_is_seen_at_once(athena: Athena) -> None:
 
 def test_hidden_columns_tell_the_object_of_a_row(athena: Athena) -> None:
     location = athena.table(
-        "parted", pa.table({"id": pa.array([1, 2, 3], pa.int64()), "p": ["x", "x", "ä b"]}), partition_by=["p"]
+        "parted",
+        pa.table({"id": pa.array([1, 2, 3], pa.int64()), "p": ["x", "x", "ä b"]}),
+        partition_by=["p"],
     )
     rows = athena.rows(
         'SELECT id, "$path", "$file_size" > 0, "$file_modified_time" > TIMESTAMP \'2026-01-01 00:00:00\' FROM parted '
@@ -380,7 +382,7 @@ def test_hidden_columns_tell_the_object_of_a_row(athena: Athena) -> None:
     assert {row[1] for row in rows} == objects, location
     assert rows[0][1] == rows[1][1]
     assert [row[2:] for row in rows] == [["true", "true"]] * 3
-    both = 'SELECT *, p.* FROM parted p WHERE "$path" LIKE \'%/parted/%\' ORDER BY id LIMIT 1'
+    both = "SELECT *, p.* FROM parted p WHERE \"$path\" LIKE '%/parted/%' ORDER BY id LIMIT 1"
     assert athena.rows(both) == [["1", "x", "1", "x"]]
     through = 'WITH f AS (SELECT "$path", count(*) AS n FROM parted GROUP BY 1) SELECT * FROM f ORDER BY n'
     assert [row[1] for row in athena.rows(through)] == ["1", "2"]
