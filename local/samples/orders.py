@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 from local.samples import words
@@ -459,7 +460,7 @@ def shipment_files(spec: Spec, base: list[Event], flaws: Flaws, day: int) -> dic
                 rng.choice(("EUR", "EUR", "PLN", "CZK")),
             ]
         )
-    flawed = _flaw_shipments(spec, rng, sum(parts, []), flaws) if day == 1 else set()
+    flawed = _flaw_shipments(spec, rng, list(chain(*parts)), flaws) if day == 1 else set()
     files: dict[str, list[list[str]]] = {}
     for part, told in zip(parts, ends, strict=True):
         if files and part:
