@@ -32,7 +32,7 @@ def storage_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def open_delta(table: Table, hidden: bool = False) -> tuple[Any, int]:
-    """What DuckDB scans, with the columns that tell a row's object if they are wanted, and the bytes of the live files."""
+    """What DuckDB scans (with athena_sql.HIDDEN where they are wanted), and the bytes of the live files."""
     from deltalake import DeltaTable, QueryBuilder
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -58,8 +58,8 @@ def open_delta(table: Table, hidden: bool = False) -> tuple[Any, int]:
 
         if hidden:
             raise QueryError(
-                f"NOT_SUPPORTED: {table.database}.{table.name} has deletion vectors or mapped columns; the local Athena "
-                "does not know which object a row of it is in"
+                f"NOT_SUPPORTED: {table.database}.{table.name} has deletion vectors or mapped columns; the local "
+                "Athena does not know which object a row of it is in"
             )
         return pa.table(QueryBuilder().register("t", delta).execute("SELECT * FROM t").read_all()), size
     return (_with_objects(delta, actions) if hidden else delta.to_pyarrow_dataset()), size
