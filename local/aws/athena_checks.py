@@ -15,7 +15,14 @@ Kind = exp.DataType.Type
 # All instants of the lake have a zone; DuckDB is shown them in UTC without it.
 INSTANTS = (Kind.TIMESTAMP, Kind.TIMESTAMPNTZ)
 # Trino turns > into < before it looks for the operator, and <> into =.
-OPERATORS = {exp.EQ: "=", exp.NEQ: "=", exp.LT: "<", exp.GT: "<", exp.LTE: "<=", exp.GTE: "<="}
+OPERATORS: dict[type[exp.Expr], str] = {
+    exp.EQ: "=",
+    exp.NEQ: "=",
+    exp.LT: "<",
+    exp.GT: "<",
+    exp.LTE: "<=",
+    exp.GTE: "<=",
+}
 NAMES = {
     Kind.INT: "integer",
     Kind.FLOAT: "real",
