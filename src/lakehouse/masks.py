@@ -43,8 +43,9 @@ CREDENTIALS = (
         r"\1…",
     ),
     ("((?:[Bb]asic|BASIC) +)(?=[a-z]*[A-Z0-9=+/])[A-Za-z0-9+/=_-]{6,}+", r"\1…"),
-    # Tokens that are known by their look: JSON web tokens, sessions of Salesforce, private apps of HubSpot.
-    ("(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}+[.][A-Za-z0-9_.-]++", "…"),
+    # Tokens that are known by their look: JSON web tokens, sessions of Salesforce, private apps of HubSpot. A run ends
+    # where the next may begin, so that each is read once.
+    ("(?<![A-Za-z0-9])eyJ(?:[A-Za-z0-9]|[_-](?!eyJ)){8,}+[.][A-Za-z0-9_.-]++", "…"),
     ("(?<![A-Za-z0-9])00D[A-Za-z0-9]{12,15}+![A-Za-z0-9._]++", "…"),
     ("(?<![A-Za-z0-9])pat-[a-z0-9]{2,4}-[A-Za-z0-9-]{20,}+", "…"),
     # A quote within the value is followed by more of it.
@@ -73,7 +74,7 @@ VALUES = (
     ),
     # Delta's constraints: "values:" and a line " - column : x" for each.
     (
-        "(?ms)^( *- [A-Za-z0-9_.`]+ : ).*?(?=$(?:. *- [A-Za-z0-9_.`]+ : |.[^!-~]*at |.$)|(?!.))",
+        "(?ms)^( *- [A-Za-z0-9_.`]+ : ).*?(?=$(?:. *- [A-Za-z0-9_.`]+ : |.[^!-~]{0,9}at |.$)|(?!.))",
         r"\1…",
     ),
     # pydantic: "[type=…, input_value='x', input_type=str]".
