@@ -405,6 +405,11 @@ def test_an_older_commit_does_not_replace_a_newer_one_unnoticed(
     again = of("21", daily="old")
     assert again.id == old.id
     assert "may follow" in release.check_newer(bucket, again.id, tmp_path)
+    # Commits that differ in terraform/ alone make one release; the older one has older infrastructure all the same.
+    active = {"release": old.id, "commit": "22" * 20, "committed_at": "2026-11-22T06:00:00+00:00"}
+    bucket.put("active.json", json.dumps(active).encode())
+    with pytest.raises(ReleaseError, match=r"of 2026-11-22.*older one, of 2026-11-21.*--older"):
+        release.check_newer(bucket, again.id, tmp_path)
     # Who names a release means it, and what came before is known to the next.
     release.activate(bucket, old.id, values)
     assert json.loads(bucket.get("active.json") or b"")["committed_at"].startswith("2026-11-19")
