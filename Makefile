@@ -182,7 +182,7 @@ security-check: ## bandit, detect-secrets, pip-audit, the jars by OSV (make chec
 check-tools: ## bandit, pip-audit and detect-secrets into .venvs/checks, checkov into .venvs/checkov
 	@for name in checks checkov; do \
 	  $(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m venv --clear .venvs/$$name && \
-	  .venvs/$$name/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/$$name.in; \
+	  .venvs/$$name/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/$$name.in || exit 1; \
 	done
 
 ##@ Change something
