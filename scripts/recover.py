@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     from lakehouse.flows.recovery.base import Action, Request
 
 JOB = "recover"
-# Parameters of the DAG that are called otherwise here.
+# Parameters of the DAG, and the options of those that are called otherwise here.
+_PARAMS = frozenset(
+    {
+        *("apply", "by", "why", "table", "run", "accept", "version", "time", "job", "topic", "subject"),
+        *("reload", "with_dependents"),
+    }
+)
 _OPTIONS = {"version": "--to-version", "time": "--to-time"}
 
 
@@ -162,7 +168,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def command_of(params: str) -> list[str]:
-    """The arguments that parameters of the DAG (JSON) stand for; those that are not given are left out."""
+    """The arguments that parameters of the DAG (JSON) stand for; those that are not given are left out.
+
+    Raises UsageError for any other: who triggers a DAG names neither the settings nor whom AWS takes them for.
+    """
     try:
         given = json.loads(params)
         command = [str(given.pop("action"))]
@@ -171,6 +180,10 @@ def command_of(params: str) -> list[str]:
             f"received the parameters {params!r}, expected a JSON object with an action"
         ) from None
     given.pop("run_id", None)
+    if unknown := sorted(given.keys() - _PARAMS):
+        raise UsageError(
+            f"received the parameters {', '.join(unknown)}, expected none but {', '.join(sorted(_PARAMS))}"
+        )
     for name, value in given.items():
         option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
         if value is True:

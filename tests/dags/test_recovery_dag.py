@@ -57,6 +57,7 @@ def test_the_script_understands_every_action_of_the_dag(dag: Any, script: Module
         "recertify": {"table": "bronze.fx_rates", "run": "r", "accept": "one two"},
         "discard": {"table": "bronze.fx_rates", "run": "r s", "with_dependents": True},
         "restore-silver": {"table": "silver.orders", "reload": True},
+        "repair": {"table": "silver.orders"},
         "rollback": {"table": "silver.orders", "version": 0},
         "recover-checkpoint": {"topic": "t"},
         "erase": {"subject": "hubspot:1"},
@@ -74,6 +75,17 @@ def test_the_script_understands_every_action_of_the_dag(dag: Any, script: Module
     assert (found.run, found.with_dependents) == (["r", "s"], True)
     found = script._arguments(["from-params", json.dumps({"action": "rollback"} | needed["rollback"])])
     assert (found.to_version, found.to_time) == (0, None)
+
+
+@pytest.mark.parametrize("name", ["submitted_by", "config", "airflow_run_id", "status"])
+def test_who_triggers_the_dag_says_nothing_but_its_parameters(
+    dag: Any, script: ModuleType, name: str
+) -> None:
+    """Airflow hands on whatever a trigger's conf holds, beside the parameters of the DAG."""
+    assert dag.params.dump().keys() == script._PARAMS | {"action", "run_id"}
+    asked = {"action": "discard", "table": "bronze.fx_rates", "run": "r", name: "x"}
+    with pytest.raises(script.UsageError, match=f"received the parameters {name}, expected none but accept"):
+        script._arguments(["from-params", json.dumps(asked)])
 
 
 def test_the_parameters_reach_the_script_as_json(dag: Any) -> None:
