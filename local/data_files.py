@@ -112,7 +112,7 @@ def read(folder: Path, layouts: Iterable[Layout] = LAYOUTS) -> DataFolder:
             continue
         if layout is None:
             if path.name != MANIFEST_NAME:
-                left_out.append(f"{name} was not recognised and not loaded")
+                left_out.append(f"{name} was not recognised and was not loaded")
             continue
         if layout not in chosen:
             continue

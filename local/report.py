@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from lakehouse.observe.outcome import REPEAT
+from lakehouse.runs import counted
 from local.airflow_run import RunResult
 from local.query import as_table, ask
 from local.stack import Stack
@@ -92,7 +93,7 @@ def verdicts(stack: Stack, found: list[dict[str, Any]]) -> str:
             verdict = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
             passed = sum(rule["passed"] for rule in verdict["rules"])
             certified = (
-                f"version {verdict['version']}, {_runs(len(verdict['certified_runs']))}"
+                f"version {verdict['version']}, {counted(len(verdict['certified_runs']))}"
                 if verdict["outcome"] != "failed"
                 else "nothing"
             )
@@ -155,10 +156,6 @@ def failure(result: RunResult) -> str:
     if unrun:
         lines.append(f"Not run: {', '.join(unrun)}")
     return "\n".join(lines)
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _columns(lines: list[list[str]]) -> str:

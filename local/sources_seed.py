@@ -91,7 +91,7 @@ def load(data: Path | DataFolder, stack: Stack, sources: Iterable[str] | None = 
     for layout in chosen:
         files = folder.of(layout)
         if not files:
-            report.notes.append(f"no {layout.prefix}*{layout.suffix}: that source got nothing")
+            report.notes.append(f"no {layout.prefix}*{layout.suffix}: that source is empty")
             continue
         begun = time.monotonic()
         entry = _loader(layout)(files, stack, report.notes)
@@ -171,7 +171,7 @@ def _load_saas(files: list[DataFile], stack: Stack, notes: list[str]) -> Loaded:
 def _edited(new: list[DataFile], known: Mapping[str, str], consequence: str) -> list[str]:
     names = set(known.values())
     return [
-        f"{file.name} was loaded before with another content: {consequence}"
+        f"{file.name} was loaded before with other content: {consequence}"
         for file in new
         if file.name in names
     ]
@@ -185,7 +185,7 @@ def _merge_notes(rows: list[dict[str, Any]]) -> list[str]:
         return []
     shown = ", ".join(lost[:5])
     return [
-        f"{len(lost)} contacts say merged_into a contact that is not in the files and stay unmerged: {shown}"
+        f"{len(lost)} contacts name in merged_into a contact that is not in the files; they stay unmerged: {shown}"
     ]
 
 

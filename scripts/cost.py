@@ -18,6 +18,7 @@ if (REPO / "src" / "lakehouse").is_dir():
 from lakehouse.delta.rows import rows  # noqa: E402  # the path is set just above
 from lakehouse.errors import LakehouseError  # noqa: E402
 from lakehouse.observe import cost  # noqa: E402
+from lakehouse.observe.terminal import say_lake  # noqa: E402
 from lakehouse.settings import Settings, load_settings, settings_location  # noqa: E402
 
 
@@ -43,7 +44,9 @@ def report(settings: Settings, runs: int) -> list[str]:
             run, [job for job in jobs if job["run_id"] == run], [row for row in read if row["run_id"] == run]
         )
     return (
-        lines if len(lines) > 1 else [*lines, "no run has been recorded yet: its end records it (make demo)"]
+        lines
+        if len(lines) > 1
+        else [*lines, "no run has been recorded yet: its end will record it (make demo)"]
     )
 
 
@@ -75,12 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", help="settings file, a path or s3:// URI (default: $LAKEHOUSE_CONFIG)")
     parser.add_argument("--runs", type=int, default=3, help="how many of the last runs (default: 3)")
     arguments = parser.parse_args(argv)
-    if arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir():
+    by_stack = arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir()
+    if by_stack:
         from local.laptop import use_stack
 
         use_stack("cost")
     try:
-        print("\n".join(report(load_settings(settings_location(arguments.config)), arguments.runs)))
+        settings = load_settings(settings_location(arguments.config))
+        if not by_stack:
+            say_lake("cost", settings.lake_uri)
+        print("\n".join(report(settings, arguments.runs)))
     except LakehouseError as error:
         print(error.told("cost"), file=sys.stderr)
         return error.exit_code

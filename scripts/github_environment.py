@@ -2,7 +2,7 @@
 """Refuse to deploy into a GitHub environment that would let anybody in: GitHub is asked, with the workflow's token.
 
     scripts/github_environment.py dev prod-plan      they are open to the branch main alone
-    scripts/github_environment.py --reviewed prod    and somebody has to approve
+    scripts/github_environment.py --reviewed prod    and a reviewer has to approve
 
 GITHUB_REPOSITORY and GITHUB_TOKEN (which may read `actions`) come from the workflow. GitHub makes an environment that a
 workflow names and that is not there, without a rule of any kind: what is refused here would otherwise run.
@@ -72,7 +72,9 @@ def problems(
             f"{environment}: received {named}, expected that only the branch {BRANCH} may deploy to it"
         )
     if reviewed and not _reviewers(found):
-        words.append(f"{environment}: received no reviewers, expected somebody who approves each deployment")
+        words.append(
+            f"{environment}: received no reviewers, expected a reviewer who approves each deployment"
+        )
     return words
 
 
@@ -102,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--reviewed", action="store_true", help="somebody has to approve, too")
+    parser.add_argument("--reviewed", action="store_true", help="a reviewer has to approve as well")
     parser.add_argument("environment", nargs="+")
     arguments = parser.parse_args(argv)
     repository = os.environ.get("GITHUB_REPOSITORY", "")

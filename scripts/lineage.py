@@ -15,6 +15,7 @@ if (REPO / "src" / "lakehouse").is_dir():
 
 from lakehouse.errors import LakehouseError, UsageError  # noqa: E402  # the path is set just above
 from lakehouse.observe import drawing, graph  # noqa: E402
+from lakehouse.observe.terminal import say_lake  # noqa: E402
 from lakehouse.observe.transport import lineage_uri  # noqa: E402
 from lakehouse.settings import load_settings, settings_location  # noqa: E402
 
@@ -28,12 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=REPO / ".local" / "lineage.svg", help="default: .local/lineage.svg"
     )
     arguments = parser.parse_args(argv)
-    if arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir():
+    by_stack = arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir()
+    if by_stack:
         from local.laptop import use_stack
 
         use_stack("lineage")
     try:
         settings = load_settings(settings_location(arguments.config))
+        if not by_stack:
+            say_lake("lineage", settings.lake_uri)
         found = (
             graph.last(settings)
             if arguments.run_id is None

@@ -17,6 +17,7 @@ if (REPO / "src" / "lakehouse").is_dir():
 from lakehouse.errors import LakehouseError, UsageError  # noqa: E402  # the path is set just above
 from lakehouse.flows import report  # noqa: E402
 from lakehouse.observe.page import render  # noqa: E402
+from lakehouse.observe.terminal import say_lake  # noqa: E402
 from lakehouse.settings import load_settings, settings_location  # noqa: E402
 
 
@@ -31,12 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=REPO / ".local" / "status.html", help="default: .local/status.html"
     )
     arguments = parser.parse_args(argv)
-    if arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir():
+    by_stack = arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir()
+    if by_stack:
         from local.laptop import use_stack
 
         use_stack("report")
     try:
         settings = load_settings(settings_location(arguments.config))
+        if not by_stack:
+            say_lake("report", settings.lake_uri)
         run_id = arguments.run_id or report.last_run(settings)
         if run_id is None:
             raise UsageError(

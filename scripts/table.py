@@ -19,6 +19,7 @@ if (REPO / "src" / "lakehouse").is_dir():
 from lakehouse import contracts  # noqa: E402  # the path to it is set just above
 from lakehouse.delta.rows import size  # noqa: E402
 from lakehouse.errors import LakehouseError  # noqa: E402
+from lakehouse.observe.terminal import say_lake  # noqa: E402
 from lakehouse.quality import verdicts  # noqa: E402
 from lakehouse.settings import Settings, load_settings  # noqa: E402
 
@@ -89,13 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         print("\n".join(describe(arguments.table)))
-        if arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir():
+        by_stack = (
+            arguments.config is None and "LAKEHOUSE_CONFIG" not in os.environ and (REPO / "local").is_dir()
+        )
+        if by_stack:
             from local.laptop import use_stack
 
             use_stack("table")
         config = arguments.config or os.environ.get("LAKEHOUSE_CONFIG")
         if config:
             settings = load_settings(config)
+            if not by_stack:
+                say_lake("table", settings.lake_uri)
             known = [live(arguments.table, settings), *last_verdict(arguments.table, settings)]
             print("\n" + "\n".join(known))
     except LakehouseError as error:

@@ -30,3 +30,8 @@ def run_time(run_id: str) -> datetime:
             hint="leave --run-id out to start a new run, or copy one from runs/ in the lake",
         )
     return datetime.strptime(match.group(1), _STAMP).replace(tzinfo=UTC)
+
+
+def counted(runs: int) -> str:
+    """A number of runs in words: "1 run", "2 runs"."""
+    return "1 run" if runs == 1 else f"{runs} runs"

@@ -117,7 +117,9 @@ def test_prices_say_where_and_when_and_the_budget_is_set(
 def test_make_cost(aws: Aws, lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_file(tmp_path, make_settings(lake))
     assert script.main(["--config", config]) == 0
-    assert "no run has been recorded yet" in capsys.readouterr().out
+    empty = capsys.readouterr()
+    assert "no run has been recorded yet" in empty.out
+    assert empty.err.startswith(f"cost: lake {lake}"), "each command says which lake it reads"
     options = {"allow_http": "true"}
     runs = [
         {

@@ -37,6 +37,7 @@ from lakehouse.observe import outcome as outcomes
 from lakehouse.quality import refused, rules
 from lakehouse.quality.quarantine import OPEN
 from lakehouse.quality.refused import FIXED, IDENTITY, REPLAYED, Selection
+from lakehouse.runs import counted
 from lakehouse.settings import Settings
 
 # The gate knows an ingest by the end of its name.
@@ -245,7 +246,7 @@ def _land(job: Job, request: Request, states: DataFrame, table: str) -> Manifest
             return None
         runs = sorted(row[0] for row in rows.where(is_good).select("state.run_id").distinct().collect())
         note = (
-            f"{table}: replays refused rows of {len(runs)} run(s), for {request.by}: {', '.join(runs[:10])}"
+            f"{table}: replays refused rows of {counted(len(runs))}, for {request.by}: {', '.join(runs[:10])}"
         )
         return writer.commit(window_from=None, window_to=None, notes=[note])
     finally:

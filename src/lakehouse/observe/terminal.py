@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TextIO
 
 
@@ -13,3 +15,10 @@ def harmless(text: str) -> str:
 def say(text: str = "", file: TextIO | None = None) -> None:
     """Print a text of one or more lines (to stdout by default); within the lines everything is harmless."""
     print("\n".join(map(harmless, text.split("\n"))), file=file)
+
+
+def say_lake(program: str, lake_uri: str) -> None:
+    """Name the lake that a command reads, on stderr. On a laptop all lakes are of one bucket: the endpoint tells them
+    apart."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    say(f"{program}: lake {lake_uri}" + (f" at {endpoint}" if endpoint else ""), file=sys.stderr)

@@ -32,6 +32,7 @@ from lakehouse.landing import Manifest, read_manifest
 from lakehouse.observe import outcome as outcomes
 from lakehouse.quality import verdicts
 from lakehouse.quality.verdicts import Certification, CertifiedRun, RuleResult, outcome_of
+from lakehouse.runs import counted
 from lakehouse.sources.watermark import overlap
 from lakehouse.submit import RECOVER
 
@@ -156,7 +157,7 @@ def _discard(recovery: Recovery, known: Certification, runs: set[str]) -> None:
     found = tuple(CertifiedRun(run_id=run_id) for run_id in sorted(runs))
     recovery.leave(verdict.model_copy(update={"certified_runs": found}))
     recovery.record(change, version)
-    recovery.say(f"{name}: {len(runs)} run(s) discarded")
+    recovery.say(f"{name}: {counted(len(runs))} discarded")
 
 
 def _one_run(recovery: Recovery) -> str:
