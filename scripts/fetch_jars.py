@@ -94,7 +94,8 @@ def fetch(configurations: list[str]) -> None:
     if failed:
         raise SetupIncomplete(
             f"The jars of {', '.join(failed)} could not be fetched from Maven Central (log: {CACHE}/<name>.log). "
-            "Check the network, and behind a proxy set JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=… -Dhttps.proxyPort=…'; "
+            "Check the network, and behind a proxy set "
+            "JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=<host> -Dhttps.proxyPort=<port>'; "
             "then run `make jars` again: what has arrived is kept."
         )
 

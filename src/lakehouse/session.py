@@ -83,7 +83,7 @@ def probe(spark: SparkSession, lake_uri: str) -> None:
             _probed.add(lake_uri)
             return
     raise StorageUnsafe(
-        f"{lake_uri}: S3 created one key twice, where If-None-Match: * had to make it refuse the second; "
+        f"{lake_uri}: S3 created one key twice, although If-None-Match: * has to make it refuse the second; "
         "commits of two drivers could be lost",
         hint="where this S3 cannot write conditionally, use S3DynamoDBLogStore (docs/deployment.md, Delta on S3)",
     )
@@ -106,7 +106,7 @@ def _create(spark: SparkSession, uri: str) -> bool:
         # PySpark's form of IllegalArgumentException; TypeError is py4j's word for a class that is not there.
         raise StorageUnsafe(
             f"{uri}: cannot be created conditionally: {error}",
-            hint="s3:// has to be S3A of Hadoop 3.4.2 or later, and lakehouse-jvm.jar on the class path",
+            hint="s3:// has to be S3A of Hadoop 3.4.2 or later, and lakehouse-jvm.jar has to be on the class path",
         ) from error
     return True
 

@@ -302,7 +302,8 @@ def settings_location(given: str | None) -> str:
     if location is None:
         raise ConfigError(
             "received neither --config nor $LAKEHOUSE_CONFIG, expected a settings file",
-            hint="start the local stack (`make local-up`), or name the settings: --config s3://…/config/prod.yaml",
+            hint="start the local stack (`make local-up`), or name the settings: "
+            "--config s3://<code bucket>/config/prod.yaml",
         )
     return location
 

@@ -77,7 +77,7 @@ def test_nothing_is_written_for_a_run_that_is_not_known(
     before = list(store.keys(f"{settings.lake_uri}/"))
 
     with pytest.raises(
-        UnknownRun, match=f"the run id {mistyped}, of which no run has left anything"
+        UnknownRun, match=f"the run id {mistyped}, under which no run has left anything"
     ) as refused:
         story(a_job(settings, mistyped))
 

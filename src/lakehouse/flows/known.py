@@ -27,7 +27,7 @@ def require_known(settings: Settings, run_id: str) -> None:
     run_time(run_id)
     if not any(look(settings, run_id) for look in (_told, _landed, _promoted, _judged)):
         raise UnknownRun(
-            f"received the run id {run_id}, of which no run has left anything; nothing was written",
+            f"received the run id {run_id}, under which no run has left anything; nothing was written",
             hint=_hint(settings, run_id),
         )
 

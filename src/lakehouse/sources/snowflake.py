@@ -344,7 +344,7 @@ def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
     is_login = 390_000 <= error.errno < 395_000
     if is_login or isinstance(error, sf.ForbiddenError):
         return CredentialsError(
-            f"{text}, expected to be let in",
+            f"{text}, expected the sign-in to succeed",
             hint=f"check account, user and private_key, token or password in the secret {secret}: a key has to be "
             "registered with the user, a token not expired; then the user's role and network policy",
         )
