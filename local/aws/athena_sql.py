@@ -40,6 +40,11 @@ SHOW_CREATE_TABLE = re.compile(rf"^SHOW\s+CREATE\s+TABLE\s+(?:({NAME})\.)?({NAME
 SHOW_PARTITIONS = re.compile(rf"^SHOW\s+PARTITIONS\s+(?:({NAME})\.)?({NAME})$", re.I)
 # Statements of Athena that write, or belong to the workgroup; sqlglot knows them as words only.
 WRITING = {"UNLOAD", "ALTER", "MSCK", "VACUUM", "OPTIMIZE", "MERGE", "PREPARE", "EXECUTE", "DEALLOCATE"}
+# Statements of which Athena has more than this one.
+ELSEWHERE = {
+    "SHOW": "SHOW DATABASES, SCHEMAS, TABLES, COLUMNS, CREATE TABLE and PARTITIONS",
+    "EXPLAIN": "EXPLAIN of a query, without ANALYZE",
+}
 EXPLAIN = re.compile(r"^EXPLAIN\s+(?:\([^)]*\)\s*)?(?!ANALYZE\b)", re.I)
 # Columns that every Delta table has and SELECT * leaves out: of which object a row is.
 HIDDEN = ("$path", "$file_size", "$file_modified_time")
@@ -153,6 +158,12 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
     tree = trees[0]
     if not isinstance(tree, READING):
         first = bare.split(None, 1)[0].upper()
+        if first in ELSEWHERE:
+            raise QueryError(
+                f"Queries of this type are not supported: {' '.join(bare.split()[:2]).upper()}. The local Athena has "
+                f"{ELSEWHERE[first]}",
+                malformed=True,
+            )
         if isinstance(tree, exp.Command | exp.Alias | exp.Column) and first not in WRITING:
             raise QueryError(
                 f"line 1:1: mismatched input '{bare.split(None, 1)[0]}'. Expecting: 'DESCRIBE', 'EXPLAIN', "
@@ -164,6 +175,10 @@ def parse(sql: str, parameters: list[str] | None = None) -> Statement:
             "Spark jobs and registered by register_glue_tables",
             malformed=True,
         )
+    for name in tree.find_all(exp.Identifier):
+        if "$" in name.name and not name.args.get("quoted"):
+            at = place_of(text, int(name.meta.get("start", 0)) + name.name.index("$"))
+            raise QueryError(f"line {at}: mismatched input '$'. Expecting: <expression>", malformed=True)
     _bind(tree, parameters or [])
     return Statement(text, "DML", "SELECT", tree)
 
