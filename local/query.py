@@ -164,16 +164,15 @@ def main() -> int:
     except (QueryFailed, ServiceError, UnknownQuery) as error:
         say(str(error), file=sys.stderr)
         return 1
-    if arguments.format == "json":
-        print(as_json(answer))
-    elif arguments.format == "csv":
-        print(as_csv(answer), end="")
-    else:
-        print(as_table(answer))
-        print(
-            f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned, "
-            f"lake {lake_name(stack.state)})"
-        )
+    cost = (
+        f"({len(answer.rows)} rows, {answer.milliseconds / 1000:.2f} s, {answer.scanned_bytes:,} bytes scanned, "
+        f"lake {lake_name(stack.state)})"
+    )
+    if arguments.format == "table":
+        print(f"{as_table(answer)}\n{cost}")
+        return 0
+    print(as_json(answer) + "\n" if arguments.format == "json" else as_csv(answer), end="")
+    print(cost, file=sys.stderr)
     return 0
 
 
