@@ -188,7 +188,11 @@ def test_below_the_boundary_nobody_changes_permissions() -> None:
         "iam:PutRolePolicy",
         "iam:CreateUser",
         "iam:DeleteRolePermissionsBoundary",
+        "iam:ResetServiceSpecificCredential",
+        "iam:DeactivateMFADevice",
+        "iam:TagRole",
         "sts:AssumeRole",
+        "sts:AssumeRoot",
     ):
         assert not may(name, action, WORKLOAD), action
 
@@ -200,6 +204,7 @@ def test_a_deployment_takes_and_hands_on_no_role_of_others() -> None:
     own = iam_policies.parse("role", "policy", documents()[name])
     found = own + iam_policies.parse("role", "power", json.dumps({"Statement": [power]}))
     assert not iam_policies.may(found, "role", "sts:AssumeRole", OTHERS)
+    assert not iam_policies.may(found, "role", "sts:AssumeRoot", "arn:aws:iam::210987654321:root")
     assert not iam_policies.may(found, "role", "iam:PassRole", OTHERS)
     assert not iam_policies.may(found, "role", "iam:PassRole", WORKLOAD.replace("-dev-", "-prod-"))
     assert iam_policies.may(found, "role", "sts:AssumeRole", WORKLOAD)
