@@ -23,7 +23,6 @@ from common import roles
 
 RUNBOOK = REPO / "RUNBOOK_AWS_2025.md"
 PARTS = ("Symptoms", "Cause", "Do", "It worked when")
-MARKERS = ("run", "aws", "by hand")
 DAILY = "daily"
 #: What a shell has that is set up as section 2 says, or by `make local-up`.
 ENVIRONMENT = frozenset(

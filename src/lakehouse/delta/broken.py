@@ -43,10 +43,6 @@ class Broken:
     uri: str
     problem: str
 
-    @property
-    def is_of_log(self) -> bool:
-        return "/_delta_log/" in self.uri
-
     def __str__(self) -> str:
         return f"{self.uri} {self.problem}"
 
