@@ -136,7 +136,7 @@ def proxied(upstream: str, *, conditional: bool = True, together: int = 1) -> It
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = dict(self.headers.items())
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
             if not conditional:
                 headers.pop("If-None-Match", None)
             if self.command == "PUT" and "/_delta_log/0" in self.path and self.path.endswith(".json"):

@@ -113,6 +113,8 @@ def test_every_query_is_in_the_row_of_one_run(
 
     monkeypatch.setattr(cost, "scanned", scanned)
     first, second, between = (new_run_id(at) for at in (AT, AT + 3 * DAY, AT + DAY))
+    for run_id in (first, second, between):
+        ended(settings, run_id, "bronze_to_silver", run_time(run_id), None)
     for run_id in (first, second, second, between):
         emit.emit(a_job(spark, settings, run_id))
     # No day was left out, a repeated run asks the same again, and one that comes late finds its time counted.
