@@ -660,6 +660,19 @@ def rollback(bucket: Bucket, values: dict[str, str]) -> str:
     return activate(bucket, str(before), values)
 
 
+def settings_in(body: bytes) -> dict[str, object]:
+    """What dags/deployment.json holds. Raises ReleaseError where that is no JSON object."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ReleaseError(
+            "dags/deployment.json is no JSON object: look who wrote it (its versions), then activate the release again"
+        )
+    return found
+
+
 def exports(deployed: Mapping[str, object]) -> list[str]:
     """Lines for a shell. boto3 reads the Region by another name than the AWS command line.
 
@@ -755,7 +768,7 @@ def ship(arguments: argparse.Namespace) -> None:
         body = bucket.get("dags/deployment.json")
         if body is None:
             raise ReleaseError("no release is active: `scripts/release.py activate`")
-        print("\n".join(exports(json.loads(body))))
+        print("\n".join(exports(settings_in(body))))
 
 
 def asked(arguments: argparse.Namespace) -> None:

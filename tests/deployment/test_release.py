@@ -528,6 +528,17 @@ def test_a_name_that_is_no_setting_is_never_evaluated(
     assert f"dags/deployment.json holds {name!r}, no setting of" in said.err
 
 
+@pytest.mark.parametrize("body", [b"[]", b"export X=1", b"\xff", b"null"])
+def test_settings_that_are_no_object_are_refused_in_words(
+    account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], body: bytes
+) -> None:
+    bucket.put("dags/deployment.json", body)
+    assert shipping(bucket, tmp_path, "env") == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "is no JSON object" in said.err
+
+
 def test_what_aws_refuses_is_said_in_words(
     account: None, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
