@@ -84,7 +84,7 @@ def test_bronze_that_lost_rows_is_refused_and_loaded_again(world: Recoverable) -
         world.recover("restore-silver", table=SILVER)
     assert "--reload" in refused.value.hint
     told = world.recover("restore-silver", apply=False, table=SILVER, reload=True, runs=(run,))
-    assert f"run {run} landed 20 rows: 20 would be loaded, 0 refused" in told
+    assert f"run {run} read 20 rows: 20 would be loaded, 0 refused" in told
     assert "1 rows added, 0 removed, 0 changed" in told
     with pytest.raises(UsageError, match="expected runs that were certified"):
         world.recover(
