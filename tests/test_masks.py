@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 
@@ -95,6 +96,7 @@ def test_a_secret_that_was_read_is_told_in_none_of_its_forms(value: str) -> None
     register({"password": value, "account": "plain-account"})
     told = (value, json.dumps({"x": value}), repr(value), f"{value!r}: refused", f"https://h/?q={value}")
     assert not any(value in without_secrets(text) for text in told if value not in "…(…)@")
+    assert without_secrets(f"<p>{html.escape(value)}</p>") == "<p>…</p>"
     assert without_secrets("of plain-account") == "of plain-account"
 
 

@@ -8,6 +8,7 @@ length alone: an error may quote a whole file.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -138,10 +139,11 @@ def _expression(form: str) -> str:
 
 
 def _forms(value: str) -> Iterable[str]:
-    """A value as clients and errors write it: as it is, in JSON and repr, in a URL, encoded, line by line."""
+    """A value as clients and errors write it: as it is, in JSON and repr, in a URL, in XML, encoded, line by line."""
     lines = [line for line in value.splitlines() if len(line) >= _SHORTEST_LINE and "PRIVATE KEY" not in line]
     yield from (value, value.strip(), *lines)
     yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+    yield from (html.escape(value), html.escape(value, quote=False))  # Salesforce's SOAP, a page
     yield from (quote(value, safe=""), quote_plus(value), base64.b64encode(value.encode()).decode())
 
 
