@@ -49,18 +49,10 @@ def met_key(lake_uri: str, form: str) -> str:
 
 
 def new_delta(uri: str, rows: Any, options: dict[str, str], **more: Any) -> None:
-    """Make a Delta table by delta-rs, which does not repeat what met another request (409) as the project's writers do.
-
-    The local S3 lets a key meet another once, so that the second try is the last.
-    """
+    """Make a Delta table by delta-rs, with the conditional create that its commits need."""
     from deltalake import write_deltalake
-    from deltalake.exceptions import DeltaError
 
-    options = options | {"aws_conditional_put": "etag"}
-    try:
-        write_deltalake(uri, rows, storage_options=options, **more)
-    except DeltaError:
-        write_deltalake(uri, rows, storage_options=options, **more)
+    write_deltalake(uri, rows, storage_options=options | {"aws_conditional_put": "etag"}, **more)
 
 
 def free_port() -> int:
