@@ -98,6 +98,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Lake:
         monkeypatch.setattr(publish, name, getattr(lake, name))
     certified = {"silver.orders": TableVersion(table_id="s", version=1)}
     monkeypatch.setattr(publish, "certified_inputs", lambda job: certified)
+    monkeypatch.setattr(publish, "require_known", lambda settings, run_id: None)
     monkeypatch.setattr(publish, "optimized", lambda settings, known: known)
     monkeypatch.setattr(publish, "is_intact", lambda job, marker: False)
     return lake
