@@ -146,6 +146,7 @@ def test_a_row_is_a_repeat_of_the_latest_state_and_not_of_all_that_ever_was(spar
     assert found == {name: classes for name, (_, _, classes) in STATES.items()}
 
 
+@pytest.mark.proof
 def test_a_correction_and_its_return_reach_bronze_and_repeats_do_not(world: Lake) -> None:
     """Lines of a file that is delivered again; loads of the warehouse, which the source itself orders, all shown."""
 

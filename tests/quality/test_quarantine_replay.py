@@ -243,6 +243,7 @@ def test_killed_anywhere_and_run_again(
     assert world.ledger_differences() == ()
 
 
+@pytest.mark.proof
 def test_the_same_event_refused_twice_is_replayed_once(world: Lake, tmp_path: Path) -> None:
     """A window that was refused and extracted again. Repeats are no fault of a replay, two meanings of a key are."""
     one, other = world.events(an_event(1, status="GONE")), world.events(an_event(1, status="GONE"), hours=1)

@@ -121,6 +121,7 @@ def order(n: int, **more: Any) -> Row:
     return {**own, "source": "snowflake", **known, **PROVENANCE, "_payload_hash": f"{n}", **more}
 
 
+@pytest.mark.proof
 def test_gold_follows_silver_back(
     spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ def test_gold_that_housekeeping_rewrote_needs_nobody(spark: SparkSession, reacha
     assert shop.is_intact()
 
 
+@pytest.mark.proof
 def test_of_two_publications_beside_each_other_gold_shows_one(
     spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
