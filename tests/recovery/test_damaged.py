@@ -232,6 +232,7 @@ def test_the_watchdog_tells_what_it_cannot_write(lake: Damaged) -> None:
     assert not lake.table("ops.watch_findings").where("check_name = 'a'").collect()
 
 
+@pytest.mark.proof  # versions stay on in the bucket that the tests of recovery share
 def test_a_version_that_the_bucket_keeps_is_put_back(lake: Damaged, aws: Aws) -> None:
     """Last: from here on the bucket keeps versions, as production's does."""
     bucket, _ = store.split(lake.settings.lake_uri)
