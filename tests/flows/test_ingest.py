@@ -15,6 +15,7 @@ from lakehouse.cli import Job
 from lakehouse.flows import backfill
 from lakehouse.flows.ingest import Load, _classified, ingest
 from lakehouse.landing import LandingWriter, Manifest
+from lakehouse.quality.repeats import with_states
 from lakehouse.session import local_frame
 from lakehouse.settings import Settings
 from lakehouse.sources import snowflake
@@ -144,6 +145,16 @@ def test_a_row_is_a_repeat_of_the_latest_state_and_not_of_all_that_ever_was(spar
     for row in classified.orderBy("_position").collect():
         found.setdefault(row["ccy"], []).append(row["_class"])
     assert found == {name: classes for name, (_, _, classes) in STATES.items()}
+
+
+def test_rows_of_one_state_do_not_carry_the_payloads_of_all(spark: SparkSession) -> None:
+    """A file that names one shipment in every line: the payloads of all in each row would grow by their square."""
+    batch = quotes(spark, [("USD", f"{n}", 9) for n in range(50)])
+    held = quotes(spark, [("USD", "7", 1), ("USD", "gone", 2), ("SEK", "3", 2)])
+
+    rows = with_states(batch, F.size("_reasons") == 0, ["as_of_date", "ccy"], held).collect()
+
+    assert [row["_shown"] for row in rows] == [["7"]] * 50
 
 
 @pytest.mark.proof

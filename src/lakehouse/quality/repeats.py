@@ -12,12 +12,17 @@ STATES = ("_states", "_shown")
 
 
 def with_states(rows: DataFrame, is_good: Column, state: Sequence[str], held: DataFrame) -> DataFrame:
-    """Rows with the payloads of their state: those that Bronze holds (``_states``), those of the batch (``_shown``)."""
+    """Rows with the payloads of their state: those that Bronze holds (``_states``), and which of these the batch shows.
+
+    ``_shown`` leaves out what Bronze does not hold: where a source names a thing in every row of a batch, each row
+    would carry the payloads of all.
+    """
     known = held.groupBy(*state).agg(
         F.collect_set(F.struct(F.col("_payload_hash").alias("payload"), "_landed_at")).alias("_states")
     )
-    shown = F.collect_set(F.when(is_good, F.col("_payload_hash"))).over(Window.partitionBy(*state))
-    return rows.withColumn("_shown", shown).join(known, on=[*state], how="left")
+    is_held = F.exists("_states", lambda each: each["payload"] == F.col("_payload_hash"))
+    shown = F.collect_set(F.when(is_good & is_held, F.col("_payload_hash"))).over(Window.partitionBy(*state))
+    return rows.join(known, on=[*state], how="left").withColumn("_shown", shown)
 
 
 def is_repeat() -> Column:
