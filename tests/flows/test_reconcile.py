@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from lakehouse.cli import Job
 from lakehouse.flows import reconcile
+from lakehouse.flows.ingest import certification
 from lakehouse.observe.outcome import Outcome
 from lakehouse.runs import new_run_id, run_time
 from lakehouse.session import local_frame
+from tests.quality.quarantine_support import ORDERS, Lake, an_order
 from tests.quality.support import make_settings
 
 if TYPE_CHECKING:
@@ -147,3 +150,20 @@ def test_a_record_is_gone_after_its_last_change_whatever_day_the_run_is_of(spark
         ("1", "read last", days[2]),
         ("2", "before the run", days[1]),
     ]
+
+
+def test_days_are_compared_by_what_was_loaded_up_to_the_watermark(spark: SparkSession, lake: str) -> None:
+    """The source is asked up to there: what a backfill or an earlier day's run brought beyond it is no difference."""
+    world = Lake(spark, lake)
+    last, later = datetime(2026, 1, 2, 12), datetime(2026, 1, 2, 12, 0, 0, 1)  # noqa: DTZ001  # TIMESTAMP_NTZ
+    world.certify(world.orders(an_order(1), an_order(2, LOADED_AT=last)), ORDERS)
+    world.certify(
+        world.orders(an_order(1, LOADED_AT=later, AMOUNT=Decimal(9)), an_order(3, LOADED_AT=later)), ORDERS
+    )
+    job = world.job("reconcile")
+
+    [day] = reconcile._lake_days(
+        job, certification(job, ORDERS), date(2026, 1, 1), date(2026, 1, 2)
+    ).collect()
+
+    assert (day["rows"], day["amount"]) == (2, Decimal("4.00"))

@@ -184,13 +184,19 @@ def _days(job: Job, count: int) -> list[Finding]:
 
 
 def _lake_days(job: Job, known: Certification, since: date, until: date) -> DataFrame:
-    """Distinct (order, event) of each day as the source gave them to certified runs, and their newest amounts."""
+    """Distinct (order, event) of each day as the source gave them to certified runs, and their newest amounts.
+
+    Of rows loaded up to the watermark, as the source is asked: a backfill, a run of an earlier day or a stamp of the
+    future brought later loads, too.
+    """
     stored = read(job.spark, job.settings.table_uri(ORDERS), known.version)
     # What a replay brought is in quarantine as it came.
     is_replayed = F.col(POSITION).contains("/")
     certified = stored.where(verdicts.rows_of(known.runs.values())).where(~is_replayed)
     columns = ("order_id", "event_ts", "loaded_at", "amount")
     given = certified.select(*columns).unionByName(_refused(job, ORDERS, "snowflake", known).select(*columns))
+    watermark = F.lit(known.watermark.isoformat() if known.watermark else None).cast("timestamp")
+    given = given.where(F.col("loaded_at").isNull() | (F.col("loaded_at") <= watermark))
     newest = Window.partitionBy("order_id", "event_ts").orderBy(
         F.desc_nulls_last("loaded_at"), F.desc_nulls_last("amount")
     )
