@@ -98,3 +98,16 @@ def test_bronze_that_lost_rows_is_refused_and_loaded_again(world: Recoverable) -
     assert len(world.silver("B")) == 21
     assert [row["table_name"] for row in world.logged(recovery)] == [BRONZE, SILVER]
     assert world.table(BRONZE).where(f"_run_id = '{run}'").count() == 20
+
+
+def test_runs_are_loaded_again_in_the_order_in_which_they_landed(world: Recoverable) -> None:
+    """By their ids, one of an earlier day that brought a state back would come before what it took back."""
+    runs = [
+        world.shipped(*shipments("H", 1, 1, status=status), hours=hours)
+        for hours, status in ((21, "CREATED"), (23, "DELIVERED"), (22, "CREATED"))
+    ]
+    world.promote(runs[-1])
+
+    told = world.recover("restore-silver", apply=False, table=SILVER, reload=True, runs=tuple(runs))
+
+    assert sorted(runs, key=lambda run: told.index(f"run {run} read 1 rows")) == runs

@@ -86,6 +86,9 @@ def look(
             f"received --run {named(unknown)}, expected runs that were certified in {named(tables)}",
             hint=f"`{RECOVER} status` names refused runs; certify those by recertify first",
         )
+    for group in found.values():
+        # Of a state that came back, the runs tell only in the order in which they read the source.
+        group.sort(key=lambda each: (each.manifest.landed_at, each.run_id))
     refuse(
         problems, "a landing that is gone cannot be loaded; leave its run out by naming the others with --run"
     )
