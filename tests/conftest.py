@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import REPO, Aws, free_port, spark_properties, write_properties_file
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from local.supervisor import ServiceSpec
+
+# No test is timed: a busy machine would fail what is right.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 _bucket_numbers = itertools.count(1)
 # Folders whose files take minutes, longest first: begun last, one would keep a worker busy when the others are done.
