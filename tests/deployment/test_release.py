@@ -535,7 +535,9 @@ def test_settings_that_are_no_object_are_refused_in_words(
     bucket.put("dags/deployment.json", body)
     assert shipping(bucket, tmp_path, "env") == 1
     said = capsys.readouterr()
-    assert "export" not in said.out  # what a shell would take; other tests may have sent the logs of clients here
+    assert (
+        "export" not in said.out
+    )  # what a shell would take; other tests may have sent the logs of clients here
     assert "is no JSON object" in said.err
 
 
