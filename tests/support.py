@@ -6,7 +6,11 @@ import importlib.util
 import itertools
 import os
 import socket
+import threading
+import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +57,27 @@ def new_delta(uri: str, rows: Any, options: dict[str, str], **more: Any) -> None
     from deltalake import write_deltalake
 
     write_deltalake(uri, rows, storage_options=options | {"aws_conditional_put": "etag"}, **more)
+
+
+@contextmanager
+def snowflake_double(state: Path) -> Iterator[int]:
+    """The local Snowflake in this process; the port at which it listens for as long as the block lasts."""
+    import uvicorn
+
+    from local.snowflake import server as double_server
+
+    number = free_port()
+    config = uvicorn.Config(
+        double_server.application(state), host="127.0.0.1", port=number, log_level="error"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield number
+    server.should_exit = True
+    thread.join()
 
 
 def free_port() -> int:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -27,9 +24,8 @@ from lakehouse.snowflake import connection, read_login
 from lakehouse.sources.snowflake import meaning
 from local.saas import credentials
 from local.snowflake import keys
-from local.snowflake import server as double_server
 from local.snowflake.admin import Admin
-from tests.support import free_port
+from tests.support import snowflake_double
 
 PLACES = {
     "account": "local",
@@ -44,17 +40,9 @@ KEY, OTHER_KEY = keys.new_key(), keys.new_key()
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    number = free_port()
-    application = double_server.application(tmp_path_factory.mktemp("snowflake"))
-    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=number, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    Admin("127.0.0.1", number).credentials(public_key=keys.public_key(KEY))
-    yield number
-    server.should_exit = True
-    thread.join()
+    with snowflake_double(tmp_path_factory.mktemp("snowflake")) as number:
+        Admin("127.0.0.1", number).credentials(public_key=keys.public_key(KEY))
+        yield number
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
-import uvicorn
 from snowflake.connector import errors as sf
 from snowflake.connector.constants import FIELD_NAME_TO_ID
 from snowflake.connector.cursor import ResultMetadata, SnowflakeCursor
@@ -35,10 +32,9 @@ from lakehouse.landing import Manifest
 from lakehouse.sources import snowflake as source
 from lakehouse.sources.watermark import Watermark
 from local.saas import credentials
-from local.snowflake import server as double_server
 from local.snowflake.admin import Admin
 from tests.sources.support import NOW, Setup, a_run
-from tests.support import free_port
+from tests.support import snowflake_double
 
 PLACES = {name: value for name, value in credentials.SNOWFLAKE.items() if name != "password"}
 COLUMNS = (
@@ -60,16 +56,8 @@ def at(minutes_ago: float) -> str:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    number = free_port()
-    application = double_server.application(tmp_path_factory.mktemp("snowflake"))
-    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=number, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield number
-    server.should_exit = True
-    thread.join()
+    with snowflake_double(tmp_path_factory.mktemp("snowflake")) as number:
+        yield number
 
 
 class Double:
