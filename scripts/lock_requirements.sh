@@ -18,8 +18,12 @@ compile "$@" dev.in -o dev.txt
 # The same pins as in dev.txt; PySpark is the image's.
 compile -c dev.txt --no-emit-package pyspark --no-emit-package py4j emr.in -o emr.txt
 compile -c dev.txt deploy.in -o deploy.txt
+# Lambda's image has boto3 and what it needs.
+compile -c dev.txt --no-emit-package boto3 --no-emit-package botocore --no-emit-package s3transfer \
+  --no-emit-package jmespath dq_runner.in -o dq_runner.txt
+compile -c dev.txt dq_dashboard.in -o dq_dashboard.txt
 # Neither hosts nor paths of this machine belong into a pin.
-if grep -nE '://|^[^#]*(^|[ =])/' dev.txt emr.txt deploy.txt; then
+if grep -nE '://|^[^#]*(^|[ =])/' *.txt; then
   echo "the lines above name a host or a path: an index of this machine got in" >&2
   exit 1
 fi

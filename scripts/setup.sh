@@ -152,7 +152,7 @@ $(tail -n 15 "$log")"
   env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -m compileall -q -j 0 "$venv"/lib/python*/site-packages >>"$log" 2>&1 || true
   # What lies in the clone is imported from there; a job's --py-files come before it. Relative to site-packages: Python
   # reads this file in the locale's encoding.
-  printf '%s\n' ../../../../src ../../../.. >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lakehouse.pth"
+  printf '%s\n' ../../../../src ../../../../services ../../../.. >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lakehouse.pth"
   echo "setup: installed in $((SECONDS - started)) s"
 }
 

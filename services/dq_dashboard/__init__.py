@@ -1,0 +1,1 @@
+"""The page of data quality: the runner's reports and the lakehouse's verdicts in one place."""
