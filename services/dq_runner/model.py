@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Severity = Literal["critical", "warning"]
 
@@ -159,3 +159,27 @@ class Result:
     def alarms(self) -> bool:
         """Whether somebody has to be told: a critical rule is broken, and nobody has muted it."""
         return self.status == "failed" and self.rule.severity == "critical" and self.muted is None
+
+
+class ColumnMeasure(NamedTuple):
+    """Rows in which a column is null, and its different values other than null: None where its type has no equality."""
+
+    nulls: int
+    distinct: int | None = None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one scan measures of a table whatever its rules are: history is made of it, and anomalies are judged by it.
+
+    ``rows`` are those of the window, ``newest`` is the latest value of the date column among them, UTC (None without
+    rows or without such a column). ``sql`` and ``query_id`` are of the scan.
+    """
+
+    table: TableName
+    window: Window
+    rows: int
+    newest: datetime | None = None
+    columns: Mapping[str, ColumnMeasure] = field(default_factory=dict)
+    sql: str = ""
+    query_id: str = ""
