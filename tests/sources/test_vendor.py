@@ -217,8 +217,29 @@ def test_what_is_no_csv_in_utf8_stays_in_the_inbox_and_says_why(
     (note,) = manifest.notes
     assert note.startswith("vendor: other.csv was left in the inbox: it")
     assert reason in note
-    ((name, (since, why)),) = manifest.state["left"].items()
+    ((name, (since, why, *_)),) = manifest.state["left"].items()
     assert (name, datetime.fromisoformat(since).tzinfo is not None, why in note) == ("other.csv", True, True)
+
+
+def test_what_was_left_is_downloaded_again_once_it_or_its_sidecar_is_another(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.put("zipped.csv", gzip.compress(b"shipments"))
+    inbox.put("late.csv", HEADER + line(1))
+    inbox.put("late.csv.sha256", "0" * 64)
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda uri: read.append(uri.removeprefix(inbox.uri)) or get(uri))
+    first = inbox.extract()
+    read.clear()
+
+    second = inbox.extract(first)
+
+    assert not [name for name in read if name.endswith((".csv", ".sha256"))]
+    assert (second.notes, second.state["left"]) == (first.notes, first.state["left"])
+    inbox.put("late.csv.sha256", hashlib.sha256((HEADER + line(1)).encode()).hexdigest())
+    inbox.put("zipped.csv", HEADER + line(2))
+    assert [row["file"] for row in inbox.rows(inbox.extract(first, second))] == ["late.csv", "zipped.csv"]
 
 
 def test_sizes_are_bounded(inbox: Inbox) -> None:

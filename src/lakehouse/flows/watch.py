@@ -325,7 +325,7 @@ def of_inbox(name: str, states: Sequence[Mapping[str, Any]], now: datetime) -> l
             f"ask for a corrected file, or take {file} out of the inbox",
             file,
         )
-        for file, (since, reason) in sorted(newest.get("left", {}).items())
+        for file, (since, reason, *_) in sorted(newest.get("left", {}).items())
         if now - datetime.fromisoformat(since) > _INBOX_PATIENCE
     ]
 

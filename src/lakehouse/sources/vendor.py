@@ -57,8 +57,9 @@ Row = dict[str, Any]
 def extract(settings: Settings, run_id: str, watermarks: Mapping[str, Watermark]) -> tuple[Manifest, ...]:
     """Land every file of the inbox that no certified run has landed.
 
-    ``state`` is ``{"files": {sha256: name}, "objects": {name: [etag, bytes, sha256]}, "left": {name: [since, reason]},
-    "read_at": time}``: files landed, with their copies, and files left out. Raises ContractViolation, naming every file
+    ``state`` is ``{"files": {sha256: name}, "objects": {name: [etag, bytes, sha256]},
+    "left": {name: [since, reason, etag, bytes, the sidecar's etag]}, "read_at": time}``: files landed, with their
+    copies, and files left out. Raises ContractViolation, naming every file
     and column, where a header lacks a column, has one twice or cannot be read, or a file is larger than the settings
     allow; nothing is landed then.
     """
@@ -118,7 +119,8 @@ class _Inbox:
     """The vendor's folder as it is listed once; ``notes`` says of each file that is left out why.
 
     ``objects``: ETag, size and checksum of each file that was read and is landed, by this run or before. ``left``:
-    since when each file is there that cannot be taken as it is, and why; the watchdog alarms after a day.
+    since when each file is there that cannot be taken as it is, and why; the watchdog alarms after a day. It is not
+    downloaded again until it, or its sidecar, is another object; a backfill looks at it all the same.
     """
 
     def __init__(self, settings: VendorSettings) -> None:
@@ -128,7 +130,7 @@ class _Inbox:
         self.read_at = datetime.now(UTC)
         self.notes: list[str] = []
         self.objects: dict[str, list[Any]] = {}
-        self.left: dict[str, list[str]] = {}
+        self.left: dict[str, list[Any]] = {}
 
     def data_files(self) -> Iterator[StoredObject]:
         """The files with a data file's name, in the order of their names."""
@@ -168,6 +170,10 @@ class _Inbox:
         return files
 
     def _read(self, name: str, item: StoredObject, known: _Known) -> _File | None:
+        marks = [item.etag, item.bytes, self._sidecar_etag(name)]
+        if reason := known.left_for(name, marks):
+            self._leave(name, item, reason, marks)
+            return None
         body = store.get(item.uri)
         if body is None:
             self.notes.append(f"vendor: {name} was not taken: it is gone since the inbox was listed")
@@ -175,8 +181,7 @@ class _Inbox:
         checksum = hashlib.sha256(body).hexdigest()
         first = known.first_name(name, checksum)
         if first is None and (reason := _other_form(body) or self._disagreement(name, checksum)):
-            self.notes.append(f"vendor: {name} was left in the inbox: {reason}")
-            self.left[name] = [item.modified.isoformat(), reason]
+            self._leave(name, item, reason, marks)
             return None
         self.objects[name] = [item.etag, len(body), checksum]
         if first is not None:
@@ -184,6 +189,14 @@ class _Inbox:
             return None
         known.names[checksum] = name
         return _File(name, body, checksum)
+
+    def _leave(self, name: str, item: StoredObject, reason: str, marks: list[Any]) -> None:
+        self.notes.append(f"vendor: {name} was left in the inbox: {reason}")
+        self.left[name] = [item.modified.isoformat(), reason, *marks]
+
+    def _sidecar_etag(self, name: str) -> str:
+        sidecar = self._items.get(name + _SIDECAR)
+        return "" if sidecar is None else sidecar.etag
 
     def _say_copy(self, name: str, first: str) -> None:
         if first != name:
@@ -206,22 +219,29 @@ class _Inbox:
 
 
 class _Known:
-    """What certified runs have landed: ``names`` by checksum, and what stood under each name when it was read."""
+    """What certified runs have landed, and what they left: ``names`` by checksum, and what stood under each name."""
 
     def __init__(self, states: Iterable[Mapping[str, Any]]) -> None:
         self.names: dict[str, str] = {}
         self._objects: dict[tuple[str, str, int], str] = {}
         self._newest: dict[str, str] = {}
+        self._left: dict[str, list[Any]] = {}
         for state in sorted(states, key=lambda state: str(state.get("read_at", ""))):
             self.names.update(state.get("files", {}))
             for name, (etag, size, checksum) in state.get("objects", {}).items():
                 self._objects[(name, etag, size)] = checksum
                 self._newest[name] = checksum
+            self._left = state.get("left", {})
         self._landed = set(self.names.values())
 
     def checksum(self, name: str, item: StoredObject) -> str | None:
         """The checksum of an object that was read before."""
         return self._objects.get((name, item.etag, item.bytes))
+
+    def left_for(self, name: str, marks: list[Any]) -> str | None:
+        """Why the newest run left this very object, with this very sidecar, in the inbox; None where it did not."""
+        _, reason, *seen = self._left.get(name, [None, None])
+        return reason if seen == marks else None
 
     def first_name(self, name: str, checksum: str | None) -> str | None:
         """The name under which a content was landed; None where it is new, or takes back what came after it."""
