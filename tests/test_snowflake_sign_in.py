@@ -20,8 +20,7 @@ from snowflake.connector import errors as sf
 from lakehouse import snowflake
 from lakehouse.errors import CredentialsError
 from lakehouse.secrets import Secret
-from lakehouse.snowflake import connection, read_login
-from lakehouse.sources.snowflake import meaning
+from lakehouse.snowflake import connection, meaning, read_login
 from local.saas import credentials
 from local.snowflake import keys
 from local.snowflake.admin import Admin

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from lakehouse.sources import published
+from lakehouse import published
 from local.data_layout import SALESFORCE_ACCOUNTS, SALESFORCE_LEADS
 from local.saas import soql, times
 from local.saas.store import Fields, Record, Store

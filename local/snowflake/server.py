@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from fakesnow import macros
 from fakesnow.instance import FakeSnow
 from fakesnow.transforms import stage
 from starlette.applications import Starlette
@@ -63,6 +64,8 @@ def application(state: Path) -> Starlette:
     chunks = Chunks()
     snow = FakeSnow(db_path=databases)
     fakesnow_server.shared_fs = snow
+    # Casts are functions of the current database; Snowflake's are there in a session that has none.
+    snow.duck_conn.execute(macros.creation_sql("memory"))
     stage.LOCAL_BUCKET_PATH = str(stages)
     orders = Orders(snow, folder / "orders")
     control = Control()

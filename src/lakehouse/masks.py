@@ -166,3 +166,9 @@ def masked(text: str) -> str:
     for pattern, instead in _VALUES:
         text = pattern.sub(instead, text)
     return text
+
+
+def short(text: str, most: int = 200) -> str:
+    """A source's words in a line, cut between words: half an address is no longer known for one, and not masked."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{re.sub('[^ ]*$', '', line[:most])}…"

@@ -28,8 +28,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from snowflake import connector
+from snowflake.connector import errors as sf
 
-from lakehouse.errors import CredentialsError
+from lakehouse.errors import CredentialsError, LakehouseError, SourceError, SourceUnavailable
+from lakehouse.masks import masked, short
+from lakehouse.published import Means, find
 from lakehouse.secrets import Secret, read_secret
 
 Method = Literal["private_key", "token", "password"]
@@ -92,7 +95,7 @@ def connection(
 ) -> Iterator[Any]:
     """A session in UTC, closed at the end. ``host``, ``port`` and ``protocol`` lead to a local double.
 
-    Raises the connector's errors.
+    Raises the connector's errors, of which ``meaning`` makes ours. Credentials that are refused are tried once.
     """
     place = {name: value for name, value in {"host": host, "port": port}.items() if value}
     opened = connector.connect(
@@ -113,6 +116,44 @@ def connection(
         yield opened
     finally:
         opened.close()
+
+
+# Errors without a number that is published; server codes from 390000 to 394999 speak of logins.
+_HTTP_WEATHER = (
+    sf.OperationalError,
+    sf.InternalServerError,
+    sf.ServiceUnavailableError,
+    sf.GatewayTimeoutError,
+    sf.RequestTimeoutError,
+    sf.BadGatewayError,
+    sf.TooManyRequests,
+    sf.OtherHTTPRetryableError,
+    sf.RequestExceedMaxRetryError,
+    sf.HttpError,
+    sf.InterfaceError,
+)
+
+
+def meaning(error: sf.Error, where: str, secret: str) -> LakehouseError:
+    """What an error of the connector means for us. The connector has already repeated what is worth repeating."""
+    text = f"Snowflake {where}: received {type(error).__name__} {error.errno} ({error.sqlstate})"
+    detail = masked(short(error.raw_msg or "", 300))
+    if (known := find("snowflake", str(error.errno))) is not None:
+        return known.error(f"{text}: {detail}" if known.means is Means.REFUSED else text, secret=secret)
+    is_login = 390_000 <= error.errno < 395_000
+    if is_login or isinstance(error, sf.ForbiddenError):
+        return CredentialsError(
+            f"{text}, expected the sign-in to succeed",
+            hint=f"check account, user and private_key, token or password in the secret {secret}: a key has to be "
+            "registered with the user, a token not expired; then the user's role and network policy",
+        )
+    if isinstance(error, _HTTP_WEATHER):
+        return SourceUnavailable(
+            f"{text}, expected an answer", hint="run the task again later; nothing was landed"
+        )
+    return SourceError(
+        f"{text}: {detail}", hint="check sources.snowflake.table, the warehouse and the role's grants"
+    )
 
 
 def _proof(secret: str, method: Method, found: Secret) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError
 from snowflake.connector import errors as sf
 
 from lakehouse.errors import CredentialsError, LakehouseError, SourceError, SourceUnavailable
+from lakehouse.published import SERVICES, ComeBackLater, Means, find
 from lakehouse.sources import fx, hubspot, kafka, salesforce, snowflake
-from lakehouse.sources.published import SERVICES, ComeBackLater, Means, find
 from local.saas.ecb import Ecb
 from local.saas.hubspot import HubSpot
 from local.saas.salesforce import Salesforce

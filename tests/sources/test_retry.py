@@ -8,8 +8,8 @@ from email.utils import format_datetime
 import pytest
 
 from lakehouse.errors import CredentialsError, LakehouseError, SourceError, SourceUnavailable
+from lakehouse.published import ComeBackLater
 from lakehouse.settings import RetrySettings
-from lakehouse.sources.published import ComeBackLater
 from lakehouse.sources.retry import http_failure, patiently, retry_after
 
 QUICK = RetrySettings(attempts=3, first_wait_seconds=0.001, max_wait_seconds=1)

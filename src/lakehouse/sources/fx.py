@@ -19,11 +19,11 @@ import requests
 
 from lakehouse.errors import SourceError
 from lakehouse.landing import POSITION, LandingWriter, Manifest, read_manifest
+from lakehouse.published import ComeBackLater
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
 from lakehouse.sources.csv_text import Record, records
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.published import ComeBackLater
 from lakehouse.sources.retry import http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, window_end
 

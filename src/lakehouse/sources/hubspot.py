@@ -21,11 +21,11 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.published import ComeBackLater
 from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.published import ComeBackLater
 from lakehouse.sources.retry import http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, parse_time, window_end
 

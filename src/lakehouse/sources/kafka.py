@@ -38,11 +38,11 @@ from lakehouse.errors import (
     Violation,
 )
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.published import Means, find
 from lakehouse.runs import run_time
 from lakehouse.secrets import Secret, read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.marks import Marks, read_marks
-from lakehouse.sources.published import Means, find
 from lakehouse.sources.watermark import Watermark, backfilled, window_end
 from lakehouse.submit import QUARANTINE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,8 +19,9 @@ from tenacity import (
 )
 
 from lakehouse.errors import LakehouseError
+from lakehouse.masks import short
+from lakehouse.published import ComeBackLater, Means, Published, find
 from lakehouse.settings import RetrySettings
-from lakehouse.sources.published import ComeBackLater, Means, Published, find
 
 log = logging.getLogger("lakehouse.sources")
 
@@ -95,9 +95,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def short(text: str, most: int = 200) -> str:
-    """A source's words in a line, cut between words: half an address is no longer known for one, and not masked."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{re.sub('[^ ]*$', '', line[:most])}…"

@@ -27,12 +27,13 @@ from lakehouse.errors import (
     Violation,
 )
 from lakehouse.landing import LandingWriter, Manifest, read_manifest
+from lakehouse.masks import short
+from lakehouse.published import ComeBackLater, Means, Published, find
 from lakehouse.runs import run_time
 from lakehouse.secrets import read_secret
 from lakehouse.settings import Settings
 from lakehouse.sources.fields import source_fields
-from lakehouse.sources.published import ComeBackLater, Means, Published, find
-from lakehouse.sources.retry import http_failure, patiently, short
+from lakehouse.sources.retry import http_failure, patiently
 from lakehouse.sources.watermark import Newest, Watermark, backfilled, overlap, parse_time, window_end
 
 SOURCE = "salesforce"

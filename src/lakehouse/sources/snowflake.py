@@ -22,8 +22,6 @@ from snowflake.connector.vendored.requests.exceptions import RequestException
 from lakehouse.errors import (
     ConfigError,
     ContractViolation,
-    CredentialsError,
-    LakehouseError,
     SourceError,
     SourceUnavailable,
     Violation,
@@ -32,9 +30,7 @@ from lakehouse.landing import LandingWriter, Manifest, read_manifest
 from lakehouse.names import column_names
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings
-from lakehouse.snowflake import Login, connection, read_login
-from lakehouse.sources.published import Means, find
-from lakehouse.sources.retry import short
+from lakehouse.snowflake import Login, connection, meaning, read_login
 from lakehouse.sources.watermark import Watermark, backfilled, overlap, window_end
 
 SOURCE, TABLE = "snowflake", "snowflake_orders"
@@ -305,22 +301,6 @@ def _parts(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-# Errors without a number that is published; server codes from 390000 to 394999 speak of logins.
-_HTTP_WEATHER = (
-    sf.OperationalError,
-    sf.InternalServerError,
-    sf.ServiceUnavailableError,
-    sf.GatewayTimeoutError,
-    sf.RequestTimeoutError,
-    sf.BadGatewayError,
-    sf.TooManyRequests,
-    sf.OtherHTTPRetryableError,
-    sf.RequestExceedMaxRetryError,
-    sf.HttpError,
-    sf.InterfaceError,
-)
-
-
 @contextmanager
 def _translated(settings: Settings, table: str) -> Iterator[None]:
     try:
@@ -333,26 +313,3 @@ def _translated(settings: Settings, table: str) -> Iterator[None]:
             f"Snowflake {table}: received {type(error).__name__}, expected the rows of a result",
             hint="run the task again later; nothing was landed",
         ) from None
-
-
-def meaning(error: sf.Error, table: str, secret: str) -> LakehouseError:
-    """What an error of the connector means for us. The connector has already repeated what is worth repeating."""
-    text = f"Snowflake {table}: received {type(error).__name__} {error.errno} ({error.sqlstate})"
-    if (known := find("snowflake", str(error.errno))) is not None:
-        detail = f": {short(error.raw_msg or '', 300)}" if known.means is Means.REFUSED else ""
-        return known.error(f"{text}{detail}", secret=secret)
-    is_login = 390_000 <= error.errno < 395_000
-    if is_login or isinstance(error, sf.ForbiddenError):
-        return CredentialsError(
-            f"{text}, expected the sign-in to succeed",
-            hint=f"check account, user and private_key, token or password in the secret {secret}: a key has to be "
-            "registered with the user, a token not expired; then the user's role and network policy",
-        )
-    if isinstance(error, _HTTP_WEATHER):
-        return SourceUnavailable(
-            f"{text}, expected an answer", hint="run the task again later; nothing was landed"
-        )
-    detail = short(error.raw_msg or "", 300)
-    return SourceError(
-        f"{text}: {detail}", hint="check sources.snowflake.table, the warehouse and the role's grants"
-    )
