@@ -96,6 +96,10 @@ cost: setup ## What the last runs cost, by job and table
 report: setup ## The last run as one HTML page: .local/status.html
 	@$(PYTHON) scripts/report.py
 
+.PHONY: dq-dashboard
+dq-dashboard: setup ## The page of data quality on the loopback, of the local stack or of S3_DQ_REPORTS_BUCKET (PORT=8080)
+	@$(PYTHON) -m local.dq_dashboard $(if $(PORT),--port "$(PORT)")
+
 .PHONY: need-SQL need-T
 need-SQL:
 	@test -n "$${QUERY_TEXT}$(Q)" || { echo 'usage: make query SQL="SELECT …", or Q=name; make query Q=list lists them' >&2; exit 2; }

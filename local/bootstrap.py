@@ -22,6 +22,7 @@ REPO = Path(__file__).resolve().parents[1]
 ACCOUNT = "123456789012"
 LAKE_BUCKET = "lakehouse-local"
 CODE_BUCKET = "lakehouse-local-code"
+DQ_REPORTS_BUCKET = "lakehouse-local-dq-reports"
 APPLICATION = "lakehouse-local"
 RELEASE_LABEL = "emr-spark-8.2.0"
 ROLE = "lakehouse-emr-execution"
@@ -49,6 +50,7 @@ def run(stack: Stack, say: Callable[[str], None]) -> dict[str, str]:
     return {
         "LAKE_BUCKET": LAKE_BUCKET,
         "CODE_BUCKET": CODE_BUCKET,
+        "S3_DQ_REPORTS_BUCKET": DQ_REPORTS_BUCKET,
         "LAKEHOUSE_CONFIG": f"s3://{CODE_BUCKET}/config/local.yaml",
         "EMR_APPLICATION_ID": application,
         "EMR_EXECUTION_ROLE_ARN": role,
@@ -63,7 +65,7 @@ def _summary(keys: list[str]) -> str:
 def _buckets(stack: Stack) -> None:
     s3 = stack.client("s3")
     there = {b["Name"] for b in s3.list_buckets()["Buckets"]}
-    for name in (LAKE_BUCKET, CODE_BUCKET):
+    for name in (LAKE_BUCKET, CODE_BUCKET, DQ_REPORTS_BUCKET):
         if name not in there:
             s3.create_bucket(
                 Bucket=name,

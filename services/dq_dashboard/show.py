@@ -1,0 +1,443 @@
+"""The parts of the page. Text that was read goes to st.text, st.code and tables, which render no markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import streamlit as st
+
+from dq_dashboard import sources, text
+from dq_dashboard.compare import compare
+from dq_dashboard.filters import LABELS, Filters, options, unknown
+from dq_dashboard.findings import Finding
+from dq_dashboard.loading import Lake, Past, Point, Runner, day_of, last_of_days, run_id_of
+from dq_dashboard.reading import Reading
+from dq_dashboard.score import FORMULA, count, health, together
+from dq_dashboard.storage import Stored
+from dq_runner.report import Counts
+from lakehouse.errors import LakehouseError
+
+ABOUT = "Reports of the DQ platform's runner, and verdicts of the lakehouse's gates. Read again every minute."
+#: A report older than this is said loudly: the runner runs every day at 06:00 UTC.
+OLD = timedelta(hours=25)
+#: Tests that the list of details offers, what is broken first; filters show others.
+DETAILS = 200
+
+COLUMNS = {
+    "Share": st.column_config.NumberColumn(format="%.2f %%"),
+    "Failed rows": st.column_config.NumberColumn(format="localized"),
+    "Checked at (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+}
+NAMES = {"runner": "The runner's report", "lake": "The lakehouse's verdicts"}
+
+
+# --- what was read, and how old it is ---------------------------------------------------------------------------------
+
+
+def chosen_day(today: date) -> date | None:
+    """The day whose last report is shown; None: the latest."""
+    return st.date_input(
+        "Day (empty: the latest)",
+        value=None,
+        max_value=today,
+        format="YYYY-MM-DD",
+        key="day",
+        bind="query-params",
+        width=220,
+    )
+
+
+def problems(found: Mapping[str, Any]) -> None:
+    """What could not be read, and what to do; the rest of the page goes on without it."""
+    for name, part in found.items():
+        if isinstance(part, LakehouseError):
+            st.error(f"**{NAMES[name]} cannot be shown.**")
+            st.text(f"{part.message}\n{part.hint}")
+    if found["runner"] is None:
+        st.warning(
+            "**There is no report of the runner yet** (or none of the day that was chosen). It writes one every day "
+            "at 06:00 UTC; `scripts/dq.py run` writes one now."
+        )
+
+
+def freshness(runner: Runner | None, lake: Lake | None, day: date | None, now: datetime) -> None:
+    """How old what is shown is, and what of it is missing."""
+    if runner:
+        _of_report(runner, day, now)
+    if lake:
+        _of_verdicts(lake, day, now)
+
+
+def _of_report(runner: Runner, day: date | None, now: datetime) -> None:
+    run, found = runner.reading.run, runner.reading
+    if day is None and now - run.finished_at > OLD:
+        st.error(
+            f"**The runner's report is old: {text.age(run.finished_at, now)}.** What is below was true then. The "
+            "runner runs every day at 06:00 UTC; look at the log of dq-platform-runner (alarm "
+            "dq-platform-runner-errors), then run it: `scripts/dq.py run`."
+        )
+    if found.cut:
+        st.error(
+            "**The report ends in the middle**: what wrote it did not come to its end. What is whole in it is shown; "
+            "run the checks again."
+        )
+    if run.status == "incomplete":
+        st.warning(
+            "**The run is incomplete**: something could not be checked. The status *error* tells what."
+        )
+    if found.partial:
+        st.info(
+            f"**The first {len(found.findings):,} of {found.total:,} results are shown**, what is broken first. "
+            "Health and counts are of all of them."
+        )
+    if found.bad:
+        st.warning(f"{found.bad:,} results are of a form that this page does not know; they are left out.")
+    for line in filter(None, (runner.note, *run.notes)):
+        st.text(line)
+
+
+def _of_verdicts(lake: Lake, day: date | None, now: datetime) -> None:
+    if lake.newest is None:
+        st.info("The lakehouse has no verdict of a gate in the last weeks.")
+    elif day is None and now - lake.newest > OLD:
+        st.error(
+            f"**The lakehouse's last verdict is old: {text.age(lake.newest, now)}.** Look at the DAG "
+            "daily_batch_pipeline, and at `scripts/emr_submit.sh recover status`."
+        )
+    if lake.unreadable:
+        st.warning(f"**{len(lake.unreadable)} verdicts could not be read.**")
+        st.text("\n".join(lake.unreadable[:5]))
+
+
+# --- the state in numbers ---------------------------------------------------------------------------------------------
+
+
+def counts_of(runner: Runner | None, lake: Lake | None) -> dict[str, Counts]:
+    """By source. Of the runner, what it counted itself: the page may have read a part of the results only."""
+    found = {}
+    if runner:
+        found["snowflake"] = runner.reading.summary.counts
+    if lake and lake.findings:
+        found["lakehouse"] = count(lake.findings)
+    return found
+
+
+def overview(runner: Runner | None, lake: Lake | None) -> None:
+    by_source = counts_of(runner, lake)
+    all_of = together(by_source.values())
+    new = sum(one.new for part in (runner, lake) if part for one in part.findings)
+    with st.container(horizontal=True):
+        _number("Health", _percent(health(all_of)))
+        _number("Critical failures", f"{all_of.critical:,}")
+        _number("Failed", f"{all_of.failed:,}")
+        _number("Could not be checked", f"{all_of.error:,}")
+        _number("New since the day before", f"{new:,}")
+    at = {
+        "snowflake": runner.reading.run.finished_at if runner else None,
+        "lakehouse": lake.newest if lake else None,
+    }
+    rows = [
+        _counted("Source", name, counts) | {"As of (UTC)": _minute(at[name])}
+        for name, counts in by_source.items()
+    ]
+    listed(rows, "Health by source", key="by_source")
+    with st.expander("How health is computed"):
+        st.markdown(FORMULA)
+
+
+def _number(label: str, value: str) -> None:
+    st.metric(label, value, width=150)
+
+
+def _percent(value: int | None) -> str:
+    return "none yet" if value is None else f"{value} %"
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
+
+
+def _counted(label: str, name: str, counts: Counts) -> dict[str, Any]:
+    return {
+        label: name,
+        "Health": _percent(health(counts)),
+        "Critical": counts.critical,
+        "Failed": counts.failed,
+        "Error": counts.error,
+        "Muted": counts.muted,
+        "Passed": counts.passed,
+        "Too little history": counts.no_history,
+        "Skipped": counts.skipped,
+    }
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def chosen_filters(findings: Sequence[Finding]) -> Filters:
+    """Filters as the URL has them; each change goes into the URL."""
+    known = {field: options(findings, field) for field in LABELS}
+    missing = unknown({name: st.query_params.get_all(name) for name in st.query_params}, known)
+    asked = any(name in LABELS for name in st.query_params)
+    with st.expander("Filters", expanded=asked):
+        chosen = {
+            field: tuple(
+                st.multiselect(
+                    label,
+                    known[field],
+                    key=field,
+                    bind="query-params",
+                )
+            )
+            for field, label in LABELS.items()
+        }
+    if missing:
+        names = ", ".join(LABELS[field] for field in missing)
+        st.warning(f"The link asks for values that this report does not have ({names}). They are left out.")
+    return Filters(**chosen)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def results(
+    chosen: Sequence[Finding],
+    everything: Sequence[Finding],
+    runner: Runner | None,
+    runs: tuple[Stored, ...],
+    now: datetime,
+) -> None:
+    new = [one for one in chosen if one.new]
+    st.header("New since the day before")
+    if new:
+        findings_table(new, "Tests that broke since the day before", key="new")
+    else:
+        st.markdown("Nothing broke that was not broken the day before.")
+    st.header("All results")
+    st.markdown(f"{len(chosen):,} of {len(everything):,} results. Select a row to see all about it below.")
+    findings_table(chosen, "All results, what is broken first", key="all")
+    downloads(chosen, runner)
+    st.header("One test in detail")
+    one = chosen_test(chosen, everything)
+    if one is not None:
+        detail(one, runs, now)
+
+
+def listed(rows: Sequence[Mapping[str, Any]], alt: str, *, key: str) -> None:
+    """A table to read."""
+    if rows:
+        st.dataframe(
+            rows, hide_index=True, placeholder="", column_config=COLUMNS, alt=alt, key=f"table_{key}"
+        )
+
+
+def findings_table(findings: Sequence[Finding], alt: str, *, key: str) -> None:
+    """A table whose selected row is the test of the details."""
+    rows = [text.row(one) for one in findings]
+    if not rows:
+        st.markdown("No test fits the filters.")
+        return
+
+    def select() -> None:
+        found = st.session_state[f"table_{key}"].selection.rows
+        if found and found[0] < len(findings):
+            st.session_state["test"] = name_of(findings[found[0]])
+
+    st.dataframe(
+        rows,
+        hide_index=True,
+        placeholder="",
+        column_config=COLUMNS,
+        key=f"table_{key}",
+        on_select=select,
+        selection_mode="single-row",
+        lazy=False,
+        alt=alt,
+    )
+
+
+def name_of(one: Finding) -> str:
+    """The test in the URL and in the list of details."""
+    return f"{one.source} · {one.table} · {one.rule}"
+
+
+def chosen_test(chosen: Sequence[Finding], everything: Sequence[Finding]) -> Finding | None:
+    """The test of the details: what a link or a row asks for, else the first."""
+    named = {name_of(one): one for one in chosen[:DETAILS]}
+    asked = st.session_state.get("test") or st.query_params.get("test")
+    if asked and asked not in named:
+        named.update((asked, one) for one in everything if name_of(one) == asked)
+    if not named:
+        return None
+    picked = st.selectbox("Test", list(named), key="test", bind="query-params")
+    if len(chosen) > DETAILS:
+        st.caption(f"The first {DETAILS} are listed; select a row above, or filter, for the others.")
+    return named.get(picked)
+
+
+def detail(one: Finding, runs: tuple[Stored, ...], now: datetime) -> None:
+    """What is wrong, since when, who acts, and how."""
+    st.text("\n".join(f"{name}: {said}" for name, said in text.facts(one).items()))
+    if one.fix:
+        st.subheader("How to fix it")
+        st.text(one.fix)
+    if one.sql:
+        st.subheader("Its SQL")
+        st.code(one.sql, language="sql", wrap_lines=True)
+    if one.samples:
+        st.subheader("Keys of failing rows")
+        listed(one.samples, "Keys of failing rows", key="samples")
+    st.subheader("History")
+    history(sources.past(one, runs))
+    if one.broken and one.muted is None:
+        st.subheader("How to mute it")
+        mute(one, now.date())
+
+
+def history(past: list[Past] | LakehouseError) -> None:
+    if isinstance(past, LakehouseError):
+        st.warning("**The history cannot be shown.**")
+        st.text(past.message)
+        return
+    if not past:
+        st.markdown("No earlier run has this test among the results that the page reads.")
+        return
+    rows = [
+        {
+            "Run at (UTC)": one.at.replace(tzinfo=None),
+            "Status": one.status,
+            "Failed rows": one.failed_rows,
+            "Value": one.value,
+            "Observed": one.observed,
+        }
+        for one in past
+    ]
+    drawn = "Value" if any(one.value is not None for one in past) else "Failed rows"
+    if any(one[drawn] is not None for one in rows):
+        st.line_chart(rows, x="Run at (UTC)", y=drawn, height=220)
+    listed(rows, "This test in earlier runs", key="past")
+
+
+def mute(one: Finding, today: date) -> None:
+    """Nothing is written from here: a mute is a change of a file that somebody reviews."""
+    if one.source == "lakehouse":
+        st.markdown(
+            "A gate's rule is not muted. Where the run is right as it is, a person takes it in, with name and reason "
+            "(runbook 8.18). The first command shows what would happen; `--apply --by NAME --why REASON` does it."
+        )
+        st.code(text.accept_command(one), language="bash", wrap_lines=True)
+        return
+    st.markdown(
+        "A muted failure is reported as ever and raises no alarm until its day. This writes it into the file:"
+    )
+    st.code(text.mute_command(one, today), language="bash", wrap_lines=True)
+    st.markdown("The same by hand, in `config/dq_mutes.yaml`; either way open a pull request with it:")
+    st.code(text.mute_lines(one, today), language="yaml", wrap_lines=True)
+
+
+def downloads(findings: Sequence[Finding], runner: Runner | None) -> None:
+    """What is listed, as files; made when somebody asks for them."""
+    about = {
+        "run": runner.reading.run.model_dump(mode="json") if runner else None,
+        "results_in_report": runner.reading.total if runner else 0,
+        "results_here": len(findings),
+    }
+    with st.container(horizontal=True):
+        st.download_button(
+            "Download CSV", lambda: text.csv_file(findings), "dq_results.csv", "text/csv", on_click="ignore"
+        )
+        st.download_button(
+            "Download JSON",
+            lambda: text.json_file(findings, about),
+            "dq_results.json",
+            "application/json",
+            on_click="ignore",
+        )
+
+
+# --- the other views --------------------------------------------------------------------------------------------------
+
+
+def tables(chosen: Sequence[Finding], runner: Runner | None) -> None:
+    """Each table with its health, the worst first."""
+    st.header("Tables")
+    found: dict[str, list[Finding]] = {}
+    for one in chosen:
+        found.setdefault(f"{one.source} · {one.table}", []).append(one)
+    rows = [_counted("Table", name, count(parts)) for name, parts in found.items()]
+    rows.sort(key=lambda row: (-row["Critical"], -row["Failed"] - row["Error"], row["Table"]))
+    listed(rows, "Tables, the worst first", key="tables")
+    if runner and runner.reading.tables:
+        st.header("What the runner's scans took")
+        listed([_cost(one) for one in runner.reading.tables], "Scans by table", key="costs")
+
+
+def _cost(row: Any) -> dict[str, Any]:
+    return {
+        "Table": f"{row.database}.{row.schema_}.{row.table}",
+        "Rows in the window": row.rows,
+        "Date column": row.date_column,
+        "Queries": row.queries,
+        "Scans": row.scans,
+        "Seconds": row.seconds,
+        "Credits (estimated)": float(row.credits),
+    }
+
+
+def trend(points: Sequence[Point], problems: Sequence[str]) -> None:
+    st.header("Health over time")
+    for line in problems:
+        st.warning("A part of the trend cannot be shown.")
+        st.text(line)
+    if not points:
+        st.markdown("There are no earlier runs yet.")
+        return
+    rows = [
+        {
+            "Run at (UTC)": one.at.replace(tzinfo=None),
+            "Source": one.source,
+            "Health": one.health,
+            "Critical": one.counts.critical,
+            "Failed": one.counts.failed,
+            "Error": one.counts.error,
+            "Passed": one.counts.passed,
+        }
+        for one in points
+    ]
+    st.line_chart(rows, x="Run at (UTC)", y="Health", color="Source", height=300)
+    listed(rows[::-1], "Health over time, the newest first", key="trend")
+
+
+def comparison(runs: tuple[Stored, ...]) -> None:
+    """Two runs of the runner: what broke, what was fixed, what is broken still."""
+    st.header("Compare two runs")
+    if len(runs) < 2:
+        st.markdown("There are fewer than two runs of the last weeks to compare.")
+        return
+    named = {f"{day_of(run)} · {run_id_of(run)}": run for run in reversed(runs)}
+    names = list(named)
+    later = st.selectbox("Later run", names, key="later", bind="query-params")
+    before = max(last_of_days(runs[:-1])) if len(last_of_days(runs)) == 1 else sorted(last_of_days(runs))[-2]
+    usual = next(name for name in names[1:] if name.startswith(str(before)))
+    earlier = st.selectbox("Earlier run", names, index=names.index(usual), key="earlier", bind="query-params")
+    found = [sources.run(named[name]) for name in (earlier, later)]
+    for each in found:
+        if isinstance(each, LakehouseError):
+            st.error("**A run cannot be shown.**")
+            st.text(f"{each.message}\n{each.hint}")
+    read = [each for each in found if isinstance(each, Reading)]
+    if len(read) < 2:
+        return
+    if any(each.partial for each in read):
+        st.info("Of a report this large the first results are compared, what is broken first.")
+    parts = compare(*(each.findings for each in read))
+    for title, what in (
+        ("New", parts.new),
+        ("Still broken", parts.still),
+        ("Fixed", parts.fixed),
+        ("No longer tested", parts.gone),
+    ):
+        st.subheader(f"{title}: {len(what):,}")
+        listed([text.row(one) for one in what], title, key=title)
