@@ -135,6 +135,15 @@ def secrets(stack: Stack) -> dict[str, dict[str, str]]:
             **{name: value for name, value in credentials.SNOWFLAKE.items() if name != "password"},
             "private_key": keys.private_key(stack.state),
         },
+        "snowflake/dq-platform-credentials": {
+            **{
+                name: value
+                for name, value in credentials.SNOWFLAKE_DQ.items()
+                if name not in ("password", "username")
+            },
+            "user": credentials.SNOWFLAKE_DQ["username"],
+            "private_key": keys.private_key(stack.state, keys.DQ),
+        },
         "lakehouse/kafka/credentials": {
             "bootstrap_servers": exports.get("LOCAL_KAFKA_BOOTSTRAP", ""),
             "api_key": kafka.API_KEY,

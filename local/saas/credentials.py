@@ -25,3 +25,15 @@ SNOWFLAKE = {
 }
 # Of the same user: what the local stack does not sign in with, which has a key pair of its own (local.snowflake.keys).
 SNOWFLAKE_TOKEN = "local-programmatic-token"
+
+# The user of the data-quality runner, who only reads. It has another key than the lakehouse's, too.
+SNOWFLAKE_DQ = {
+    "account": "local",
+    "username": "dq_platform",
+    "password": "local-dq-password",
+    "role": "DQ_READER",
+    "warehouse": "DQ_WH",
+}
+SNOWFLAKE_DQ_TOKEN = "local-dq-programmatic-token"
+# What its role may read at first: database and schema.
+SNOWFLAKE_DQ_SCHEMAS = (("SALES", "PUBLIC"),)

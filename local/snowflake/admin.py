@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,35 @@ class Admin:
         """Empty ORDERS, forget the loaded files, planned failures and changed credentials."""
         self._call("POST", "reset", {})
 
-    def credentials(self, **changed: str) -> None:
-        """Change what the double accepts: username, password, token, public_key and public_key_2 (PEM; "" for none)."""
-        self._call("POST", "credentials", changed)
+    def credentials(self, *, of: str = "lakehouse", **changed: str) -> None:
+        """Change what the double accepts: username, password, token, public_key and public_key_2 (PEM; "" for none).
+
+        ``of``: lakehouse, or dq for the data-quality runner's user.
+        """
+        self._call("POST", "credentials", {"of": of} | changed)
+
+    def grant(self, *grants: Sequence[str], revoked: Sequence[Sequence[str]] = ()) -> None:
+        """Change what the data-quality runner's user may read.
+
+        A grant is SELECT, or REFERENCES (there to be seen, not to be read), and the names of a database, a schema and
+        a table as they are stored; without the last ones, of all that is or will be in it.
+        """
+        self._call(
+            "POST", "grants", {"granted": [[*one] for one in grants], "revoked": [[*one] for one in revoked]}
+        )
+
+    def queries(self) -> list[dict[str, Any]]:
+        """What was run since the start or the last reset: query_id, user, sql, tag, error, at, seconds."""
+        found: list[dict[str, Any]] = self._call("GET", "queries")
+        return found
 
     def fault(self, **settings: Any) -> None:
-        """Plan a failure: match, skip, times, every as in local.saas.web.Fault; HTTP `status` or an SQL `code`."""
+        """Plan a failure: kind, match, skip, times, every as in local.saas.web.Fault.
+
+        ``match`` looks at "POST /path" and, of a query, at its SQL behind that. HTTP `status`, or an SQL `code` as
+        002003 in the service's words (``refusals``); kind "slow" hangs for `delay_s` and then runs, unless the
+        statement is stopped; "timeout", "drop" and "cut" close the connection.
+        """
         self._call("POST", "faults", settings)
 
     def clear_faults(self) -> None:

@@ -1,4 +1,4 @@
-"""The key pair of the local stack's user, made once a state folder, and what a sign-in proves with one."""
+"""The key pairs of the local stack's users, made once a state folder, and what a sign-in proves with one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+# Names of the keys' files: the lakehouse's user and the data-quality runner's.
+LAKEHOUSE, DQ = "rsa_key", "dq_rsa_key"
 
-def private_key(state: Path) -> str:
-    """The PEM text of the key in <state>/snowflake/rsa_key.p8, which is made where it is missing."""
-    path = state / "snowflake" / "rsa_key.p8"
+
+def private_key(state: Path, name: str = LAKEHOUSE) -> str:
+    """The PEM text of the key in <state>/snowflake/<name>.p8, which is made where it is missing."""
+    path = state / "snowflake" / f"{name}.p8"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")

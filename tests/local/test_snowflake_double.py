@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from snowflake.connector import errors
+from snowflake.connector.vendored.requests.exceptions import ChunkedEncodingError
 
 from local.saas import credentials
+from local.snowflake import keys
 from local.snowflake.admin import Admin, AdminError
 from local.snowflake.server import healthy
 from tests.conftest import REPO, free_port
@@ -366,10 +375,324 @@ def test_a_statement_that_cannot_run_is_an_error_at_once(double: Double) -> None
 def test_planned_failures(double: Double) -> None:
     double.admin.fault(match="query-request", code="000625")
     with double.connect() as connection, connection.cursor() as cursor:
-        with pytest.raises(errors.DatabaseError, match="planned failure"):
+        with pytest.raises(errors.DatabaseError, match="number of waiters"):
             cursor.execute("SELECT 1")
         double.admin.fault(match="query-request", status=503, times=2)
         assert cursor.execute("SELECT 1").fetchall() == [(1,)]  # the connector repeats it
+
+
+# What the data-quality runner meets ----------------------------------------------------------------------------
+
+
+SHOP = (
+    "CREATE SCHEMA IF NOT EXISTS SALES.SHOP",
+    "CREATE TABLE SALES.SHOP.PAYMENTS (PAYMENT_ID NUMBER(38,0), AMOUNT NUMBER(12,2), PAID_AT TIMESTAMP_NTZ)",
+    "INSERT INTO SALES.SHOP.PAYMENTS VALUES (1, 2.50, '2026-10-01'), (2, 3.00, '2026-10-02'), (3, 1, '2026-10-03')",
+    "CREATE TRANSIENT TABLE SALES.SHOP.STAGED (A NUMBER(38,0))",
+    "CREATE VIEW SALES.SHOP.PAID AS SELECT PAYMENT_ID FROM SALES.SHOP.PAYMENTS",
+    """CREATE TABLE SALES.SHOP."it's; ""odd"".näme" ("Order" VARCHAR, "lower" DATE)""",
+    "CREATE TABLE SALES.SHOP.SALARIES (A NUMBER(38,0))",
+    "CREATE TABLE SALES.SHOP.LOCKED_AWAY (A NUMBER(38,0))",
+)
+
+
+@pytest.fixture(scope="module")
+def shop_tables(running: Double) -> None:
+    with running.connect() as connection, connection.cursor() as cursor:
+        for sql in SHOP:
+            cursor.execute(sql)
+
+
+@pytest.fixture
+def shop(shop_tables: None, double: Double) -> Double:
+    """A schema with tables that the runner's user may read, but for two."""
+    readable = ("PAYMENTS", "STAGED", "PAID", """it's; "odd".näme""")
+    double.admin.grant(
+        *(("SELECT", "SALES", "SHOP", name) for name in readable),
+        ("REFERENCES", "SALES", "SHOP", "LOCKED_AWAY"),
+    )
+    return double
+
+
+def reader(double: Double, **options: Any) -> Any:
+    """The runner's user, by its key pair."""
+    parameters = {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False} | options.pop("session_parameters", {})
+    return snowflake.connector.connect(
+        **{
+            "account": "local",
+            "user": "dq_platform",
+            "role": "DQ_READER",
+            "warehouse": "DQ_WH",
+        }
+        | (
+            options
+            if "authenticator" in options
+            else {
+                "authenticator": "SNOWFLAKE_JWT",
+                "private_key": der(keys.private_key(double.state, keys.DQ)),
+            }
+            | options
+        ),
+        host="127.0.0.1",
+        port=double.port,
+        protocol="http",
+        login_timeout=20,
+        network_timeout=20,
+        session_parameters=parameters,
+    )
+
+
+def der(pem: str) -> bytes:
+    key = load_pem_private_key(pem.encode(), None)
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def asked(double: Double, sql: str, **options: Any) -> list[Any]:
+    with reader(double, **options) as connection, connection.cursor() as cursor:
+        found: list[Any] = cursor.execute(sql).fetchall()
+        return found
+
+
+def refusal_of(double: Double, sql: str, **options: Any) -> Any:
+    with pytest.raises(errors.Error) as failure:
+        asked(double, sql, **options)
+    return failure.value
+
+
+def test_the_runner_signs_in_by_each_of_its_own_credentials(double: Double) -> None:
+    by_token = {"authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "token": credentials.SNOWFLAKE_DQ_TOKEN}
+    by_password = {"authenticator": "snowflake", "password": credentials.SNOWFLAKE_DQ["password"]}
+    for proof in ({}, by_token, by_password):
+        assert asked(double, "SELECT 1", **proof) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        pytest.param(
+            {"authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "token": credentials.SNOWFLAKE_TOKEN},
+            394400,
+            id="the lakehouse's token",
+        ),
+        pytest.param(
+            {"authenticator": "snowflake", "password": credentials.SNOWFLAKE["password"]},
+            390100,
+            id="the lakehouse's password",
+        ),
+        pytest.param({"role": "ACCOUNTADMIN"}, 390189, id="a role that was not granted"),
+    ],
+)
+def test_the_runner_does_not_sign_in_by_what_is_another_user_s(
+    double: Double, wrong: dict[str, str], code: int
+) -> None:
+    assert refusal_of(double, "SELECT 1", **wrong).errno == code
+
+
+def test_the_runner_does_not_sign_in_by_the_lakehouse_s_key(double: Double) -> None:
+    wrong = {"private_key": der(keys.private_key(double.state))}
+    assert refusal_of(double, "SELECT 1", **wrong).errno == 390144
+
+
+def test_only_what_was_granted_is_there(shop: Double) -> None:
+    found = asked(
+        shop,
+        "SELECT TABLE_NAME, TABLE_TYPE, IS_TRANSIENT, ROW_COUNT FROM SALES.INFORMATION_SCHEMA.TABLES "
+        "WHERE TABLE_SCHEMA = 'SHOP' ORDER BY TABLE_NAME",
+    )
+    assert found == [
+        ("LOCKED_AWAY", "BASE TABLE", "NO", 0),
+        ("PAID", "VIEW", "NO", None),
+        ("PAYMENTS", "BASE TABLE", "NO", 3),
+        ("STAGED", "BASE TABLE", "YES", 0),
+        ("""it's; "odd".näme""", "BASE TABLE", "NO", 0),
+    ]
+    shown = asked(shop, "SHOW TABLES IN SCHEMA SALES.SHOP")
+    assert sorted(row[1] for row in shown) == sorted({name for name, kind, *_ in found if kind != "VIEW"})
+    assert ("SALARIES",) in shop.query("SELECT TABLE_NAME FROM SALES.INFORMATION_SCHEMA.TABLES")
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "words"),
+    [
+        pytest.param(
+            "SELECT * FROM SALES.SHOP.SALARIES", 2003, "SALES.SHOP.SALARIES' does not exist", id="invisible"
+        ),
+        pytest.param("SELECT * FROM SALES.SHOP.GONE", 2003, "Object 'SALES.SHOP.GONE'", id="not there"),
+        pytest.param("SELECT * FROM SALES.NONE.X", 2003, "Schema 'SALES.NONE'", id="no schema"),
+        pytest.param(
+            "SELECT * FROM NONE.INFORMATION_SCHEMA.TABLES", 2003, "Database 'NONE'", id="no database"
+        ),
+        pytest.param(
+            "SELECT 1 FROM SALES.SHOP.PAID, (SELECT * FROM SALES.SHOP.LOCKED_AWAY)",
+            3001,
+            "privileges to operate on table 'LOCKED_AWAY'",
+            id="seen, not read",
+        ),
+        pytest.param("DELETE FROM SALES.SHOP.PAYMENTS", 3001, "Insufficient privileges", id="writes"),
+        pytest.param("CREATE TABLE SALES.SHOP.MINE (A INT)", 3001, "Insufficient privileges", id="creates"),
+    ],
+)
+def test_what_was_not_granted_is_refused(shop: Double, sql: str, code: int, words: str) -> None:
+    refused = refusal_of(shop, sql)
+    assert (refused.errno, words in refused.msg) == (code, True)
+
+
+def test_a_view_is_read_without_a_right_to_its_tables(shop: Double) -> None:
+    shop.admin.grant(revoked=[("SELECT", "SALES", "SHOP", "PAYMENTS")])
+    assert asked(shop, "SELECT COUNT(*) FROM SALES.SHOP.PAID") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        pytest.param('SELECT COUNT(*) FROM SALES.SHOP."payments"', 2003, id="table"),
+        pytest.param('SELECT "amount" FROM SALES.SHOP.PAYMENTS', 904, id="column"),
+        pytest.param(
+            """SELECT lower FROM SALES.SHOP."it's; ""odd"".näme\"""", 904, id="column in lower case"
+        ),
+        pytest.param('SELECT "Nothing" FROM SALES.SHOP.PAYMENTS', 904, id="no such column"),
+        pytest.param("SELECT A AS VALUES FROM SALES.SHOP.STAGED", 1003, id="reserved word"),
+    ],
+)
+def test_names_mean_what_they_mean_to_snowflake(shop: Double, sql: str, code: int) -> None:
+    assert refusal_of(shop, sql).errno == code
+
+
+def test_names_that_are_right_are_found(shop: Double) -> None:
+    name = """SALES.SHOP."it's; ""odd"".näme\""""
+    assert asked(shop, f'SELECT COUNT("Order"), MAX(t."lower") AS newest FROM {name} AS t') == [(0, None)]
+    assert asked(
+        shop, 'WITH p AS (SELECT payment_id AS "id" FROM sales.shop.paid) SELECT MAX("id") FROM p'
+    ) == [(3,)]
+
+
+def test_the_columns_have_snowflake_s_types(shop: Double) -> None:
+    found = asked(
+        shop,
+        "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_SCALE FROM SALES.INFORMATION_SCHEMA.COLUMNS "
+        "WHERE TABLE_SCHEMA = 'SHOP' AND TABLE_NAME = 'PAYMENTS' ORDER BY ORDINAL_POSITION",
+    )
+    assert found == [("PAYMENT_ID", "NUMBER", 0), ("AMOUNT", "NUMBER", 2), ("PAID_AT", "TIMESTAMP_NTZ", None)]
+    loaded = asked(
+        shop, "SELECT DATA_TYPE FROM SALES.INFORMATION_SCHEMA.COLUMNS WHERE COLUMN_NAME = 'LOADED_AT'"
+    )
+    assert loaded == [("TIMESTAMP_NTZ",)]
+
+
+def test_a_table_says_when_it_was_changed(shop: Double) -> None:
+    query = (
+        "SELECT LAST_ALTERED, ROW_COUNT FROM SALES.INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'PAYMENTS'"
+    )
+    [(before, _)] = asked(shop, query)
+    assert abs((datetime.now(UTC) - before).total_seconds()) < 300
+    asked(shop, "SELECT * FROM SALES.SHOP.PAYMENTS")
+    assert asked(shop, query) == [(before, 3)]
+    shop.query("INSERT INTO SALES.SHOP.PAYMENTS VALUES (4, 1, '2026-10-03')")
+    shop.query("DELETE FROM SALES.SHOP.PAYMENTS WHERE PAYMENT_ID = 4")
+    [(after, rows)] = asked(shop, query)
+    assert (after > before, rows) == (True, 3)
+
+
+ENDLESS = (
+    "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 10000000)) A, TABLE(GENERATOR(ROWCOUNT => 100000)) B "
+    "WHERE RANDOM() = 7"
+)
+
+
+@pytest.mark.parametrize("by", ["session", "statement", "alter session"])
+def test_a_statement_that_takes_too_long_is_cancelled(shop: Double, by: str) -> None:
+    limit = {"STATEMENT_TIMEOUT_IN_SECONDS": 1}
+    session = {"session_parameters": limit} if by == "session" else {}
+    begun = time.monotonic()
+    with (
+        reader(shop, database="SALES", schema="SHOP", **session) as connection,
+        connection.cursor() as cursor,
+    ):
+        if by == "alter session":
+            cursor.execute("ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = 1")
+        with pytest.raises(errors.ProgrammingError) as failure:
+            cursor.execute(ENDLESS, _statement_params=limit if by == "statement" else None)
+        assert (failure.value.errno, failure.value.sqlstate) == (630, "57014")
+        assert failure.value.sfqid
+        assert cursor.execute("SELECT 1").fetchall() == [(1,)]
+    assert time.monotonic() - begun < 8
+
+
+def test_a_client_cancels_its_statement(shop: Double) -> None:
+    with (
+        reader(shop) as connection,
+        connection.cursor() as cursor,
+        pytest.raises(errors.ProgrammingError) as failure,
+    ):
+        cursor.execute(ENDLESS, timeout=1)
+    assert failure.value.errno == 604
+
+
+def test_a_table_that_hangs_hinders_no_other(shop: Double) -> None:
+    shop.admin.fault(match="STAGED", kind="slow", delay_s=60, times=0)
+    limit = {"session_parameters": {"STATEMENT_TIMEOUT_IN_SECONDS": 2}}
+    with ThreadPoolExecutor(2) as pool:
+        hung = pool.submit(refusal_of, shop, "SELECT * FROM SALES.SHOP.STAGED", **limit)
+        begun = time.monotonic()
+        assert asked(shop, "SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS") == [(3,)]
+        assert time.monotonic() - begun < 2
+        assert hung.result().errno == 630
+
+
+@pytest.mark.parametrize(
+    ("code", "errno", "words"),
+    [
+        ("002003", 2003, "Object 'SALES.SHOP.PAYMENTS' does not exist or not authorized."),
+        ("000606", 606, "No active warehouse selected"),
+        ("090073", 90073, "cannot be resumed"),
+    ],
+)
+def test_planned_refusals_hit_the_statements_they_name(
+    shop: Double, code: str, errno: int, words: str
+) -> None:
+    shop.admin.fault(match="PAYMENTS", code=code, times=0)
+    refused = refusal_of(shop, "SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS")
+    assert (refused.errno, words in refused.msg) == (errno, True)
+    assert asked(shop, "SELECT COUNT(*) FROM SALES.SHOP.PAID") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 503}, {"status": 429}, {"kind": "drop"}, {"kind": "slow", "delay_s": 0.2}],
+    ids=["503", "throttled", "connection cut", "slow"],
+)
+def test_what_passes_is_repeated_by_the_connector(shop: Double, fault: dict[str, Any]) -> None:
+    shop.admin.fault(match="PAYMENTS", **fault)
+    assert asked(shop, "SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS") == [(3,)]
+
+
+def test_half_an_answer_is_an_error_of_the_connection(shop: Double) -> None:
+    shop.admin.fault(match="PAYMENTS", kind="cut")
+    with reader(shop) as connection, connection.cursor() as cursor, pytest.raises(ChunkedEncodingError):
+        cursor.execute("SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS")
+
+
+def test_a_warehouse_that_is_not_the_role_s_is_noticed_at_the_first_table(shop: Double) -> None:
+    with reader(shop, warehouse="OTHER_WH") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        with pytest.raises(errors.ProgrammingError) as failure:
+            cursor.execute("SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS")
+        assert failure.value.errno == 606
+        cursor.execute("USE WAREHOUSE DQ_WH")
+        assert cursor.execute("SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS").fetchall() == [(3,)]
+
+
+def test_every_query_has_an_id_and_its_tag(shop: Double) -> None:
+    with reader(shop, session_parameters={"QUERY_TAG": "dq"}) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS")
+        first = cursor.sfqid
+        cursor.execute("SELECT COUNT(*) FROM SALES.SHOP.PAYMENTS", _statement_params={"QUERY_TAG": "other"})
+        ids = [first, cursor.sfqid]
+    known = {one["query_id"]: one for one in shop.admin.queries()}
+    assert [(known[one]["user"], known[one]["tag"]) for one in ids] == [
+        ("DQ_PLATFORM", "dq"),
+        ("DQ_PLATFORM", "other"),
+    ]
 
 
 # Last, as it ends the process that the others use.
