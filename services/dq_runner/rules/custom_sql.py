@@ -1,0 +1,174 @@
+"""SQL that people write in rules: proved to read and to do nothing else.
+
+The proof is by parsing. What runs is made from the parsed tree, not from the text, so that what a comment or a string
+hides cannot be read in another way by Snowflake. Functions that the parser does not know (a user's own, SYSTEM$…, an
+external one) are refused: nobody can tell from the statement what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from dq_runner import sql as names
+from dq_runner.model import Table, TableName
+from dq_runner.rules.codes import listed
+
+_DIALECT = "snowflake"
+#: ``{table}``: the table; ``{rows}``: its rows in the window.
+_STANDS_FOR = {"{table}": "DQ__TABLE", "{rows}": "DQ__ROWS"}
+
+_REFUSED: tuple[tuple[type[exp.Expr], str], ...] = (
+    (exp.DML, "a statement that changes rows"),
+    (exp.DDL, "a statement that changes objects"),
+    (exp.Command, "a statement that is no SELECT"),
+    (exp.Into, "INTO"),
+    (exp.Lock, "a lock"),
+    (exp.Parameter, "a variable"),
+    (exp.SessionParameter, "a variable"),
+    (exp.Placeholder, "a placeholder"),
+    (exp.NextValueFor, "a sequence"),
+)
+#: Functions that the parser does not know by a class of their own, and that only compute.
+_KNOWN = frozenset(
+    listed("""
+    ARRAY_EXCEPT CHARINDEX DIV0 DIV0NULL EDITDISTANCE EQUAL_NULL HAVERSINE INSERT IS_NULL_VALUE
+    JAROWINKLER_SIMILARITY OBJECT_KEYS PARSE_URL REGEXP_COUNT REGEXP_INSTR STRTOK TO_BINARY TO_CHAR TO_DECIMAL
+    TO_NUMBER TO_NUMERIC TO_VARCHAR TRY_TO_DECIMAL TRY_TO_NUMBER TRY_TO_NUMERIC TYPEOF ZEROIFNULL
+""")
+)
+#: Functions that the parser knows, and that do more than compute.
+_ACTING = ("AI", "SYSTEM", "CORTEX")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """``counts``: its one value is a number of rows; else it lists them. ``of_window``: it reads the window's rows."""
+
+    sql: str
+    counts: bool
+    of_window: bool
+
+
+def parsed(text: str) -> exp.Query:
+    """Raises ValueError, which says what the statement has to be, where it is not one SELECT without side effects."""
+    for given, name in _STANDS_FOR.items():
+        text = text.replace(given, name)
+    found = _statements(text)
+    if len(found) != 1:
+        raise ValueError(f"one SELECT, not {len(found)} statements")
+    (root,) = found
+    if not isinstance(root, exp.Select | exp.SetOperation):
+        raise ValueError(f"one SELECT, not {root.key.upper()}")
+    _prove(root)
+    return root
+
+
+def on(text: str, table: TableName, window: str) -> Statement:
+    """The statement for one table. ``window`` is the condition of its window."""
+    root = parsed(text)
+    of_window = False
+    for node in list(root.find_all(exp.Table)):
+        if node.name == _STANDS_FOR["{table}"]:
+            node.set("this", None)
+            _name(node, table)
+        elif node.name == _STANDS_FOR["{rows}"]:
+            of_window = True
+            rows = sqlglot.parse_one(
+                f"SELECT * FROM {names.full_name(table)} AS {names.ALIAS} WHERE {window}", read=_DIALECT
+            )
+            node.replace(exp.Subquery(this=rows, alias=node.args.get("alias")))
+    return Statement(_text(root), _counts(root), of_window)
+
+
+def _name(node: exp.Table, table: TableName) -> None:
+    node.set("this", exp.to_identifier(table.name, quoted=True))
+    node.set("db", exp.to_identifier(table.schema, quoted=True))
+    node.set("catalog", exp.to_identifier(table.database, quoted=True))
+
+
+def condition(text: str) -> exp.Expr:
+    """A condition on one row. Raises ValueError where it is none."""
+    found = _statements(f"SELECT 1 FROM T WHERE (\n{text}\n)")
+    where = found[0].args.get("where") if len(found) == 1 and isinstance(found[0], exp.Select) else None
+    if where is None or not isinstance(where.this, exp.Paren):
+        raise ValueError("one condition on the columns of a row")
+    given: exp.Expr = where.this.this
+    _prove(given)
+    for kind, what in (
+        (exp.Query, "a query"),
+        (exp.AggFunc, "an aggregate"),
+        (exp.Window, "a window function"),
+    ):
+        if given.find(kind):
+            raise ValueError(f"a condition on the columns of a row, without {what}")
+    return given
+
+
+def on_table(text: str, table: Table) -> str:
+    """The condition with a table's own columns. Raises ValueError where it has one that the table lacks."""
+    given = condition(text)
+    holder = exp.Paren(this=given)
+    for node in list(holder.find_all(exp.Column)):
+        name = node.name if node.this.args.get("quoted") else node.name.upper()
+        found = table.column(name)
+        if found is None or node.table:
+            raise ValueError(
+                f"received the column {node.sql(dialect=_DIALECT)}, expected one of {table.name}"
+            )
+        node.replace(exp.column(exp.to_identifier(found.name, quoted=True), table=names.ALIAS))
+    return _text(holder.this)
+
+
+def _statements(text: str) -> list[exp.Expr]:
+    try:
+        return [
+            one for one in sqlglot.parse(text, read=_DIALECT) if one and not isinstance(one, exp.Semicolon)
+        ]
+    except SqlglotError as error:
+        errors = getattr(error, "errors", None)
+        detail = errors[0] if errors else {}
+        said = (
+            f"{detail.get('description')} in line {detail.get('line')}"
+            if detail
+            else str(error).split("\n")[0]
+        )
+        raise ValueError(f"valid SQL of Snowflake: {said}") from None
+    except RecursionError:
+        raise ValueError("SQL with fewer levels") from None
+
+
+def _prove(root: exp.Expr) -> None:
+    for node in root.walk():
+        problem = next(_problems(node), None)
+        if problem is not None:
+            raise ValueError(f"a statement that only reads, without {problem}")
+
+
+def _problems(node: exp.Expr) -> Iterator[str]:
+    # A query is DML to the parser, too.
+    yield from (what for kind, what in _REFUSED if isinstance(node, kind) and not isinstance(node, exp.Query))
+    if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc) and node.name.upper() not in _KNOWN:
+        yield f"the function {node.name}, which is not known to have no effects"
+    elif isinstance(node, exp.Func) and node.sql_name().startswith(_ACTING):
+        yield f"the function {node.sql_name()}"
+    if isinstance(node, exp.Column) and node.table and node.name.upper() == "NEXTVAL":
+        yield "a sequence"
+    if isinstance(node, exp.Var) and node.name.startswith("@"):
+        yield "a stage"
+
+
+def _counts(root: exp.Query) -> bool:
+    """Whether a statement has one row with one aggregate."""
+    if not isinstance(root, exp.Select) or root.args.get("group") or len(root.expressions) != 1:
+        return False
+    (chosen,) = root.expressions
+    return any(not found.find_ancestor(exp.Window, exp.Subquery) for found in chosen.find_all(exp.AggFunc))
+
+
+def _text(root: exp.Expr) -> str:
+    return root.sql(dialect=_DIALECT, comments=False)

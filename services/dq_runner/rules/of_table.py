@@ -1,0 +1,74 @@
+"""Conventions and declarations as the rules of one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dq_runner.config import Config
+from dq_runner.model import Result, Rule, Table, TableName
+from dq_runner.patterns import is_exact, matches, matches_table, parts, plain
+from dq_runner.rules.conventions import conventions
+from dq_runner.rules.declared import Off, TableRules
+
+
+def rules_for(table: Table, config: Config, known: Mapping[TableName, Table]) -> tuple[Rule, ...]:
+    """The table's rules: what is declared, and the conventions that nothing replaces or switches off.
+
+    A declared rule replaces the convention of the same kind for the same columns. Where a pattern and the table's own
+    entry declare a rule of the same title, the table's own holds.
+    """
+    entries = [entry for entry in config.declared if matches_table(entry.table, table.name)]
+    declared = _declared(sorted(entries, key=lambda entry: is_exact(entry.table)))
+    replaced = {(rule.kind, _columns(rule, table)) for rule in declared if "where" not in rule.params}
+    off = [line for entry in entries for line in entry.off]
+    found = (
+        conventions(table, known, config.conventions.severity, config.conventions.few)
+        if config.conventions.on
+        else ()
+    )
+    kept = [
+        rule
+        for rule in found
+        if (rule.kind, rule.columns) not in replaced and not any(_is_off(rule, line) for line in off)
+    ]
+    return (*declared, *kept)
+
+
+def _declared(entries: list[TableRules]) -> list[Rule]:
+    """By title; the later of two takes the place of the earlier."""
+    return list({rule.title: rule for entry in entries for rule in entry.made()}.values())
+
+
+def _columns(rule: Rule, table: Table) -> tuple[str, ...]:
+    """A rule's columns as the table names them."""
+    return tuple(found.name if (found := table.column(name)) else name for name in rule.columns)
+
+
+def _is_off(rule: Rule, line: Off) -> bool:
+    return line.rule in ("*", rule.kind) and any(matches(line.column, name) for name in rule.columns)
+
+
+def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
+    """An error for each entry of config/dq_rules/ that means none of the tables that were found: it checks nothing."""
+    return [
+        Result(
+            _pattern_name(entry.table),
+            replace(_CHECKED, owner=entry.owner),
+            "error",
+            observed="no such table",
+            expected=f"one of the {len(known)} tables that were found",
+            message=f"config/dq_rules/ declares rules of {entry.table}, which means none of the "
+            f"{len(known)} tables that were found: correct the name, or include the table in config/dq_platform.yaml",
+        )
+        for entry in config.declared
+        if not any(matches_table(entry.table, name) for name in known)
+    ]
+
+
+_CHECKED = Rule("checked", origin="runner", name="declared table found")
+
+
+def _pattern_name(pattern: str) -> TableName:
+    database, schema, name = (plain(part) for part in parts(pattern))
+    return TableName(database, schema, name)
