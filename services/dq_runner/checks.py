@@ -1,4 +1,4 @@
-"""How each kind of rule is asked and judged: a rule and a table in, aggregates of the scan or a query of its own out."""
+"""How each kind of rule is asked and judged: by aggregates of the table's scan, or by a query of its own."""
 
 from __future__ import annotations
 

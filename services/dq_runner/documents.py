@@ -185,9 +185,8 @@ def _parse(text: str, document: Document) -> None:
         if node is not None and not document.mistakes:
             document.values = _value(node, (), document)
     except yaml.MarkedYAMLError as error:
-        document.lines[()] = next(
-            (mark.line + 1 for mark in (error.problem_mark, error.context_mark) if mark), 1
-        )
+        marks = (mark for mark in (error.problem_mark, error.context_mark) if mark)
+        document.lines[()] = next((mark.line + 1 for mark in marks), 1)
         document.mistake((), str(error.problem or error.context), "valid YAML")
     except yaml.YAMLError as error:
         place = getattr(error, "position", 0)

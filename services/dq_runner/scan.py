@@ -9,7 +9,7 @@ How rows are counted:
 - A NULL breaks ``not_null`` and no other rule: what is not known breaks nothing.
 - NaN is no number: it breaks every ``range``.
 - ``unique`` counts the rows beyond the first of each key; a key with a NULL in it is not compared. Of a declared key the
-  rows of the window are counted, and the first may lie outside of it; by convention the window alone is compared.
+  rows of the window are counted, and the first may lie outside; by convention the window alone is compared.
 - ``not_null`` of the date column counts in the whole table: a row without a date is in no window.
 - A share is failed rows ÷ rows in the window (of those that ``where`` means), and 0 where there are none.
 """
@@ -26,7 +26,7 @@ from dq_runner import checks, sql
 from dq_runner.checks import Check, Draft, Judge, Scan, Values, Verdict, as_moment
 from dq_runner.model import Column, ColumnMeasure, Measures, Result, Rule, Table, TableName, Window
 
-#: Aggregates of one scan, and letters of its SQL: what is beyond goes into another scan. (Snowflake: a statement of 1 MB.)
+#: Aggregates of one scan, and letters of its SQL (Snowflake takes 1 MB): what is beyond goes into another scan.
 MOST_AGGREGATES = 500
 MOST_LETTERS = 500_000
 
