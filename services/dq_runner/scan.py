@@ -8,8 +8,8 @@ How rows are counted:
 
 - A NULL breaks ``not_null`` and no other rule: what is not known breaks nothing.
 - NaN is no number: it breaks every ``range``.
-- ``unique`` counts the rows beyond the first of each key; a key with a NULL in it is not compared. Of a declared key the
-  rows of the window are counted, and the first may lie outside; by convention the window alone is compared.
+- ``unique`` counts the rows beyond the first of each key; a key with a NULL in it is not compared. Of a declared key
+  the rows of the window are counted, and the first may lie outside; by convention the window alone is compared.
 - ``not_null`` of the date column counts in the whole table: a row without a date is in no window.
 - A share is failed rows ÷ rows in the window (of those that ``where`` means), and 0 where there are none.
 """
