@@ -185,8 +185,8 @@ def _parse(text: str, document: Document) -> None:
         if node is not None and not document.mistakes:
             document.values = _value(node, (), document)
     except yaml.MarkedYAMLError as error:
-        marks = (mark for mark in (error.problem_mark, error.context_mark) if mark)
-        document.lines[()] = next((mark.line + 1 for mark in marks), 1)
+        marks = [mark.line for mark in (error.problem_mark, error.context_mark) if mark is not None]
+        document.lines[()] = marks[0] + 1 if marks else 1
         document.mistake((), str(error.problem or error.context), "valid YAML")
     except yaml.YAMLError as error:
         place = getattr(error, "position", 0)
@@ -206,7 +206,7 @@ def _refuse_references(text: str, document: Document) -> None:
         tag = getattr(event, "tag", None)
         if anchor is None and tag is None:
             continue
-        document.lines[()] = event.start_mark.line + 1
+        document.lines[()] = event.start_mark.line + 1 if event.start_mark else 1
         received = f"the tag {tag}" if anchor is None else f"the anchor or alias {anchor}"
         document.mistake((), received, "neither anchors, aliases nor tags")
         return
