@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -142,3 +143,23 @@ class TestAnswers:
         self.refused(s3, 403, "AccessDenied")
         with pytest.raises(store.ClientError, match="AccessDenied"):
             store.put_if_absent(URI, b"1")
+
+
+def test_what_is_there_decides_what_is_written(lake: str) -> None:
+    uri = f"{lake}/counter.json"
+    assert store.replace(uri, lambda there: b"1" if there is None else None) == b"1"
+    assert store.replace(uri, lambda there: b"1" if there is None else None) is None
+    assert store.replace(uri, lambda there: (there or b"") + b"2") == b"12"
+    assert store.get(uri) == b"12"
+
+
+def test_no_write_of_many_at_once_is_lost(lake: str) -> None:
+    """Of keys that meet another request now and then, too."""
+    uri = met_key(lake, "counter-{}.json")
+
+    def count(there: bytes | None) -> bytes:
+        return str(int(there or b"0") + 1).encode()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store.replace(uri, count), range(12)))
+    assert store.get(uri) == b"12"

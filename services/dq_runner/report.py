@@ -23,6 +23,9 @@ SCHEMA: Literal["dq-results/1"] = "dq-results/1"
 LATEST = "reports/dq_results.json"
 HISTORY = "reports/history"
 
+#: Database, schema, table and rule: names may have dots in them.
+Key = tuple[str, str, str, str]
+
 #: What is broken comes first in a report.
 ORDER: tuple[Status, ...] = ("failed", "error", "no_history", "skipped", "passed")
 
@@ -86,9 +89,31 @@ class ResultRow(_Part):
         return f"{self.database}.{self.schema_}.{self.table}"
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """The same test in another run."""
-        return self.table_name, self.rule
+        return self.database, self.schema_, self.table, self.rule
+
+    @property
+    def alarms(self) -> bool:
+        """Whether somebody has to be told: a critical rule is broken, and nobody has muted it."""
+        return self.status == "failed" and self.severity == "critical" and self.muted is None
+
+
+class Open(_Part):
+    """A rule that failed when it was last tried, at ``failed_at``. ``alarmed``: it was critical and not muted then."""
+
+    database: str
+    schema_: str
+    table: str
+    rule: str
+    failed_at: AwareDatetime
+    alarmed: bool
+
+    model_config = ResultRow.model_config
+
+    @property
+    def key(self) -> Key:
+        return self.database, self.schema_, self.table, self.rule
 
 
 class Counts(_Part):
@@ -146,13 +171,17 @@ class Summary(_Part):
 
 
 class Report(_Part):
-    """A whole run; the grain of ``results`` is one test of one rule on one table."""
+    """A whole run; the grain of ``results`` is one test of one rule on one table.
+
+    ``open``: what failed when it was last tried, and gave no answer in this run: not passed, and not new when it fails.
+    """
 
     schema_: Literal["dq-results/1"] = SCHEMA
     run: Run
     summary: Summary
     tables: tuple[TableRow, ...]
     results: tuple[ResultRow, ...]
+    open: tuple[Open, ...] = ()
 
     model_config = ResultRow.model_config
 

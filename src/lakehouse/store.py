@@ -6,11 +6,11 @@ import functools
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import boto3
 from botocore.config import Config
@@ -128,6 +128,52 @@ def put_if_absent(uri: str, body: bytes, *, content_type: str = "application/jso
         "created or to exist; it was not created by this call",
         hint="run the task again",
     )
+
+
+def replace(uri: str, wanted: Callable[[bytes | None], bytes | None]) -> bytes | None:
+    """Write what ``wanted`` makes of what is there (None: no such key); it is asked again if another wrote meanwhile.
+
+    Returns what was written, or None where ``wanted`` wanted nothing. Conditional writes, If-Match and If-None-Match.
+    Raises TransientError where others keep writing, or S3 keeps saying that they do.
+    """
+    bucket, key = split(uri)
+    for wait in _CONFLICT_WAITS:
+        there, condition = _with_condition(bucket, key)
+        body = wanted(there)
+        if body is None:
+            return None
+        try:
+            client().put_object(
+                Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition
+            )
+        except ClientError as error:
+            # 404: another deleted it after we read it.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {404, 409, 412}:
+                raise
+        else:
+            return body
+        time.sleep(wait * random.uniform(1, 2))  # nosec B311: when to try again is no secret
+    raise TransientError(
+        f"{uri}: received a conflict with another request for this key {len(_CONFLICT_WAITS)} times, expected it to be "
+        "replaced; it was not written by this call",
+        hint="run the task again",
+    )
+
+
+class _Condition(TypedDict, total=False):
+    IfMatch: str
+    IfNoneMatch: str
+
+
+def _with_condition(bucket: str, key: str) -> tuple[bytes | None, _Condition]:
+    """The object's bytes, and what a write has to ask for to replace these and no others."""
+    try:
+        found = client().get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+            return None, {"IfNoneMatch": "*"}
+        raise
+    return found["Body"].read(), {"IfMatch": found["ETag"]}
 
 
 @dataclass(frozen=True)

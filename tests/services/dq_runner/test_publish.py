@@ -1,0 +1,282 @@
+"""A run's report on S3: whole or not at all, once, and the latest is of the newest run, whoever dies or overtakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from dq_runner import before as before_module
+from dq_runner import history
+from dq_runner.aws import AwsRefused, AwsUnavailable
+from dq_runner.before import read_before
+from dq_runner.model import ColumnMeasure, Measures, TableName, Window
+from dq_runner.publish import Published, history_uri, publish, published
+from dq_runner.report import LATEST, Muted, Report
+from lakehouse import store
+from lakehouse.errors import StateUnreadable
+from tests.services.dq_runner.reports import AT, report, row
+from tests.support import met_key
+
+DAY = date(2026, 11, 28)
+WINDOW = Window(datetime(2026, 11, 28, tzinfo=UTC), datetime(2026, 11, 29, tzinfo=UTC))
+MEASURES = [Measures(TableName("SALES", "PUBLIC", "ORDERS"), WINDOW, 5, None, {"ID": ColumnMeasure(1, 4)})]
+
+
+@pytest.fixture
+def bucket(lake: str) -> str:
+    return lake.removeprefix("s3://")
+
+
+def latest(bucket: str) -> Report:
+    body = store.get(f"s3://{bucket}/{LATEST}")
+    assert body is not None
+    return Report.model_validate_json(body)
+
+
+def test_a_report_is_in_the_history_and_the_latest(bucket: str) -> None:
+    done = publish(report("run-1", [row()]), MEASURES, bucket)
+
+    assert (done.first, done.latest) == (True, True)
+    assert done.uri == f"s3://{bucket}/reports/history/2026-11-29/run-1.json"
+    body = store.get(done.uri)
+    assert body == store.get(f"s3://{bucket}/{LATEST}") == done.report.to_json()
+    assert list(history.past(bucket, date(2026, 11, 29)).of(MEASURES[0].table, 86_400)) == [DAY]
+
+
+def test_the_same_report_is_the_same_bytes(bucket: str) -> None:
+    one = report("run-1", [row(), row("b", "passed")])
+    assert one.to_json() == Report.model_validate_json(one.to_json()).to_json()
+    assert b'"credits":"0.003472"' in one.to_json(), "decimals are exact"
+
+
+def test_of_two_tries_the_first_stays(bucket: str) -> None:
+    publish(report("run-1", [row("a")]), MEASURES, bucket)
+    again = publish(report("run-1", [row("b"), row("c")]), [], bucket)
+
+    assert (again.first, again.latest) == (False, True)
+    assert [each.rule for each in again.report.results] == ["a"]
+    assert [each.rule for each in again.alarms] == ["a"]
+    assert latest(bucket) == again.report
+    assert history.past(bucket, date(2026, 11, 29)).days, "what the first measured stays, too"
+
+
+def test_a_run_that_was_not_published_is_not_there(bucket: str) -> None:
+    assert published(bucket, "run-1", AT) is None
+
+
+class Died(Exception):
+    pass
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[], None]:
+    """The process ends where it would call this function of the store; returns what brings it back."""
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise Died
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(store, name, die)
+    return patch.undo
+
+
+@pytest.mark.parametrize("point", ["put", "put_if_absent", "replace"])
+def test_a_try_that_died_is_made_complete_by_the_next(
+    bucket: str, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(report("run-0", [], AT - timedelta(days=1)), [], bucket)
+    revive = dies(monkeypatch, point)
+    with pytest.raises(Died):
+        publish(report("run-1", [row("a")]), MEASURES, bucket)
+    revive()
+    assert latest(bucket).run.run_id == "run-0", "half of a run is nothing"
+
+    done = published(bucket, "run-1", AT) or publish(report("run-1", [row("a")]), MEASURES, bucket)
+    assert latest(bucket) == done.report
+    assert [each.rule for each in done.alarms] == ["a"]
+    assert history.past(bucket, date(2026, 11, 29)).days
+
+
+def test_an_older_run_that_ends_later_is_in_the_history_alone(bucket: str) -> None:
+    publish(report("new", [row()], AT), [], bucket)
+    late = publish(report("old", [row()], AT - timedelta(minutes=5)), [], bucket)
+
+    assert (late.first, late.latest) == (True, False)
+    assert latest(bucket).run.run_id == "new"
+    assert store.get(late.uri) is not None
+    assert late.alarms == (), "the newer run has told of it"
+
+
+def test_many_runners_at_once_leave_the_newest_as_the_latest(bucket: str) -> None:
+    runs = [report(f"run-{number}", [row()], AT + timedelta(seconds=number)) for number in range(8)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        results = list(pool.map(lambda one: publish(one, [], bucket), runs))
+
+    assert len(results) == 8
+    assert latest(bucket).run.run_id == "run-7"
+    assert all(each.first for each in results)
+
+
+def test_two_tries_at_once_have_one_report(bucket: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda rule: publish(report("run-1", [row(rule)]), [], bucket), "abcd"))
+
+    assert sum(each.first for each in results) == 1
+    assert len({each.report.to_json() for each in results}) == 1
+    assert latest(bucket) == results[0].report
+
+
+def test_a_latest_that_is_no_report_is_replaced(bucket: str) -> None:
+    store.put(f"s3://{bucket}/{LATEST}", b"{garbage")
+    assert publish(report("run-1"), [], bucket).latest
+    assert latest(bucket).run.run_id == "run-1"
+
+
+def test_a_history_object_that_is_no_report_is_said(bucket: str) -> None:
+    store.put(history_uri(bucket, "run-1", AT.date()), b"[]")
+    with pytest.raises(StateUnreadable, match=r"run-1\.json"):
+        publish(report("run-1"), [], bucket)
+
+
+def test_conflicts_with_other_requests_are_repeated(bucket: str) -> None:
+    key = met_key(f"s3://{bucket}", "reports/history/2026-11-29/run-{}.json")
+    run_id = key.rpartition("/")[2].removesuffix(".json")
+    assert publish(report(run_id), [], bucket).first
+
+
+# What is new ------------------------------------------------------------------------------------------------
+
+
+def days(bucket: str, *runs: list[Any]) -> Iterator[Published]:
+    """One run a day."""
+    for number, results in enumerate(runs):
+        yield publish(report(f"run-{number}", results, AT + timedelta(days=number)), [], bucket)
+
+
+def new_in(done: Published) -> list[str]:
+    return [each.rule for each in done.new_failures]
+
+
+def alarms_in(done: Published) -> list[str]:
+    return [each.rule for each in done.alarms]
+
+
+def test_a_failure_is_new_once(bucket: str) -> None:
+    first, second, third = days(bucket, [row("a")], [row("a"), row("b")], [row("b"), row("a")])
+    assert (new_in(first), new_in(second), new_in(third)) == (["a"], ["b"], [])
+    assert (alarms_in(first), alarms_in(second), alarms_in(third)) == (["a"], ["b"], [])
+    assert second.report.summary.new_failures == 1
+    assert [(each.rule, each.new) for each in second.report.results] == [("a", False), ("b", True)]
+
+
+def test_a_failure_that_was_mended_is_new_when_it_comes_back(bucket: str) -> None:
+    runs = list(days(bucket, [row("a")], [row("a", "passed")], [row("a")]))
+    assert [new_in(each) for each in runs] == [["a"], [], ["a"]]
+
+
+@pytest.mark.parametrize("without_answer", [[row("a", "error")], [row("a", "skipped")], []])
+def test_a_failure_is_not_new_again_after_runs_without_an_answer(
+    bucket: str, without_answer: list[Any]
+) -> None:
+    runs = list(days(bucket, [row("a")], without_answer, without_answer, [row("a")]))
+    assert [new_in(each) for each in runs] == [["a"], [], [], []]
+    assert [alarms_in(each) for each in runs] == [["a"], [], [], []]
+    assert [each.rule for each in runs[2].report.open] == ["a"]
+    assert runs[2].report.open[0].failed_at == AT
+
+
+def test_a_failure_without_an_answer_for_long_is_forgotten(bucket: str) -> None:
+    publish(report("run-0", [row("a")]), [], bucket)
+    later = publish(report("run-1", [], AT + before_module.FORGOTTEN), [], bucket)
+    assert later.report.open == ()
+
+
+def test_the_same_rule_of_another_table_is_another(bucket: str) -> None:
+    first, second = days(bucket, [row("a", table="X.Y", schema="S")], [row("a", table="Y", schema="S.X")])
+    assert (new_in(first), new_in(second)) == (["a"], ["a"])
+
+
+def test_muted_failures_raise_no_alarm_until_the_mute_ends(bucket: str) -> None:
+    mute = Muted(reason="known", until=date(2026, 11, 29))
+    first, second, third = days(bucket, [row("a", muted=mute)], [row("a")], [row("a")])
+    assert (new_in(first), alarms_in(first)) == (["a"], [])
+    assert (new_in(second), alarms_in(second)) == ([], ["a"])
+    assert (new_in(third), alarms_in(third)) == ([], [])
+
+
+def test_a_warning_that_becomes_critical_is_told(bucket: str) -> None:
+    first, second = days(bucket, [row("a", severity="warning")], [row("a")])
+    assert (alarms_in(first), alarms_in(second)) == ([], ["a"])
+
+
+def test_a_try_that_comes_after_another_run_still_knows_what_was_new(bucket: str) -> None:
+    """The first died before it told; the next day's run does not tell of what the first had found."""
+    publish(report("run-0", [row("a")]), [], bucket)
+    assert publish(report("run-1", [row("a"), row("b")], AT + timedelta(days=1)), [], bucket).new_failures
+    again = published(bucket, "run-0", AT)
+    assert again is not None
+    assert alarms_in(again) == ["a"]
+
+
+def test_a_run_before_that_is_no_report_is_left_out_and_said(bucket: str) -> None:
+    publish(report("run-0", [row("a")]), [], bucket)
+    store.put(f"s3://{bucket}/reports/history/2026-11-29/run-x.json", b"\x00")
+    done = publish(report("run-1", [row("a")], AT + timedelta(days=1)), [], bucket)
+    assert new_in(done) == []
+    assert any("run-x.json is no report (1 bytes)" in note for note in done.report.run.notes)
+
+
+def test_what_a_later_version_writes_can_be_the_run_before(bucket: str) -> None:
+    body = report("run-0", [row("a")]).to_json().replace(b'"kind":"not_null"', b'"kind":"of_2030","more":[1]')
+    store.put(f"s3://{bucket}/reports/history/2026-11-29/run-0.json", body)
+    assert new_in(publish(report("run-1", [row("a")], AT + timedelta(days=1)), [], bucket)) == []
+
+
+def test_the_run_before_is_found_in_the_month_before(bucket: str) -> None:
+    at = datetime(2026, 12, 31, 6, tzinfo=UTC)
+    publish(report("run-0", [row("a")], at), [], bucket)
+    done = publish(report("run-1", [row("a")], at + timedelta(days=1)), [], bucket)
+    assert new_in(done) == []
+    assert read_before(bucket, done.uri, date(2027, 1, 1)).failing
+
+
+# What S3 may answer -----------------------------------------------------------------------------------------
+
+
+class TestAnswers:
+    @pytest.fixture
+    def s3(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+        client = boto3.client(
+            "s3", region_name="eu-central-1", aws_access_key_id="-", aws_secret_access_key="-"
+        )
+        monkeypatch.setattr(store, "client", lambda: client)
+        monkeypatch.setattr(store, "_CONFLICT_WAITS", (0.0,) * 3)
+        with Stubber(client) as stubber:
+            yield stubber
+
+    @pytest.mark.parametrize(
+        ("code", "status", "kind"),
+        [
+            ("AccessDenied", 403, AwsRefused),
+            ("NoSuchBucket", 404, AwsRefused),
+            ("InvalidAccessKeyId", 403, AwsRefused),
+            ("KMS.DisabledException", 400, AwsRefused),
+            ("PermanentRedirect", 301, AwsRefused),
+            ("SlowDown", 503, AwsUnavailable),
+            ("InternalError", 500, AwsUnavailable),
+            ("RequestTimeout", 400, AwsUnavailable),
+            ("ExpiredToken", 400, AwsUnavailable),
+            ("ConditionalRequestConflict", 409, AwsUnavailable),
+        ],
+    )
+    def test_each_answer_is_passing_or_lasts(self, s3: Stubber, code: str, status: int, kind: Any) -> None:
+        s3.add_client_error("get_object", service_error_code=code, http_status_code=status)
+        with pytest.raises(kind, match=rf"reports in s3://b/reports/: received {code}") as caught:
+            publish(report("run-1"), [], "b")
+        assert caught.value.error_class == ("terminal" if kind is AwsRefused else "transient")
+        assert caught.value.hint
