@@ -68,7 +68,10 @@ def snowflake_double(state: Path) -> Iterator[int]:
 
     number = free_port()
     config = uvicorn.Config(
-        double_server.application(state), host="127.0.0.1", port=number, log_level="error"
+        double_server.with_transport(double_server.application(state)),
+        host="127.0.0.1",
+        port=number,
+        log_level="error",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,0 +1,133 @@
+"""What a run found, as the report has it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from dq_runner.execute import Budget, Checked
+from dq_runner.model import Result, TableName
+from dq_runner.report import ORDER, Counts, Muted, Report, ResultRow, Run, Summary, TableRow
+from dq_runner.session import Count
+from lakehouse.masks import without_secrets
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What is said of a run as a whole. ``seconds`` are those from its start to its end."""
+
+    run_id: str
+    at: datetime
+    seconds: float
+    warehouse: str
+    count: Count
+    notes: tuple[str, ...]
+
+
+def report(ran: Ran, checked: Sequence[Checked], results: Sequence[Result], budget: Budget) -> Report:
+    """The report; ``results`` are all of them, also those of tables that are not among ``checked``."""
+    rows = sorted((_row(result, ran.at) for result in results), key=_place)
+    counts = _counts(results)
+    by_table = _by_table(results)
+    tables = [table_row(one, by_table.get(one.table.name, [])) for one in checked if not one.quiet]
+    run = Run(
+        run_id=ran.run_id,
+        started_at=ran.at,
+        finished_at=ran.at + timedelta(seconds=round(ran.seconds, 3)),
+        status=_status(counts, cut=any(one.cut for one in checked)),
+        warehouse=ran.warehouse,
+        queries=ran.count.queries,
+        scans=ran.count.scans,
+        seconds=round(ran.seconds, 3),
+        credits=budget.cost(ran.count.seconds),
+        notes=ran.notes,
+    )
+    summary = Summary(tables=len(tables), results=len(rows), counts=counts, new_failures=0)
+    return Report(run=run, summary=summary, tables=tuple(tables), results=tuple(rows))
+
+
+def _place(row: ResultRow) -> tuple[int, bool, str, str]:
+    """Broken first, of these the critical ones; then by table and rule."""
+    return ORDER.index(row.status), row.severity != "critical", row.table_name, row.rule
+
+
+def _status(counts: Counts, *, cut: bool) -> Literal["passed", "failed", "incomplete"]:
+    """What is skipped because the settings say so leaves no run incomplete; what there was no time for does."""
+    if counts.critical:
+        return "failed"
+    return "incomplete" if counts.error or cut else "passed"
+
+
+def _counts(results: Iterable[Result]) -> Counts:
+    found = list(results)
+    statuses = Counter(result.status for result in found)
+    return Counts(
+        passed=statuses["passed"],
+        failed=statuses["failed"],
+        error=statuses["error"],
+        skipped=statuses["skipped"],
+        no_history=statuses["no_history"],
+        critical=sum(result.alarms for result in found),
+        muted=sum(result.muted is not None for result in found),
+    )
+
+
+def _row(result: Result, at: datetime) -> ResultRow:
+    rule, table, mute = result.rule, result.table, result.muted
+    return ResultRow(
+        timestamp=at,
+        database=table.database,
+        schema_=table.schema,
+        table=table.name,
+        column=", ".join(rule.columns),
+        rule=rule.title,
+        kind=rule.kind,
+        origin=rule.origin,
+        status=result.status,
+        severity=rule.severity,
+        observed=result.observed,
+        expected=result.expected,
+        message=without_secrets(result.message),
+        rows=result.rows,
+        failed_rows=result.failed_rows,
+        share=result.share,
+        value=result.value,
+        query_id=result.query_id,
+        seconds=round(result.seconds, 3),
+        credits=result.credits,
+        sql=result.sql,
+        owner=rule.owner,
+        fix=rule.fix,
+        muted=None if mute is None else Muted(reason=mute.reason, until=mute.until, by=mute.by),
+        samples=tuple(dict(sample) for sample in result.samples),
+    )
+
+
+def table_row(checked: Checked, results: Iterable[Result]) -> TableRow:
+    """One table; ``results`` are all that the run says of it."""
+    table, window = checked.table, checked.window
+    return TableRow(
+        database=table.name.database,
+        schema_=table.name.schema,
+        table=table.name.name,
+        kind=table.kind,
+        window_from=window.start,
+        window_to=window.end,
+        date_column=table.date_column.name if table.date_column else "",
+        rows=checked.measures.rows if checked.measures else None,
+        counts=_counts(results),
+        queries=checked.count.queries,
+        scans=checked.count.scans,
+        seconds=round(checked.count.seconds, 3),
+        credits=checked.credits,
+    )
+
+
+def _by_table(results: Iterable[Result]) -> dict[TableName, list[Result]]:
+    found: dict[TableName, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.table, []).append(result)
+    return found
