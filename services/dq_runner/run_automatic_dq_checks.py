@@ -1,8 +1,8 @@
 """The Lambda function dq-platform-runner: its handler is ``run_automatic_dq_checks.main``.
 
 The schedule calls it without waiting (asynchronously). Lambda calls twice more what raises, after one and two minutes,
-with the same event (AWS, Lambda: error handling of asynchronous invocation): so it raises only what another try can mend,
-and each try of an event is the same run.
+with the same event (AWS, Lambda: error handling of asynchronous invocation): so it raises only what another try can
+mend, and each try of an event is the same run.
 """
 
 from __future__ import annotations
