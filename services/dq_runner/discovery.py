@@ -53,11 +53,13 @@ ACTIVE = Rule(
 class Found:
     """``tables`` are those to check, in the order of their names.
 
-    ``quiet`` have a date column and no rows of late; ``unsure``: whether they have, could not be asked. ``findings``
-    are of tables that are not to be checked: without a date, of a database that cannot be read, and the like.
+    ``active`` have rows of late by their date column, ``quiet`` have none; of ``unsure`` it could not be asked.
+    ``known``: every table of the schemas that are meant. ``findings`` are of tables that are not to be checked: without
+    a date, of a database that cannot be read (``unread``), and the like.
     """
 
     tables: list[Table] = field(default_factory=list)
+    active: set[TableName] = field(default_factory=set)
     quiet: list[Table] = field(default_factory=list)
     unsure: set[TableName] = field(default_factory=set)
     known: dict[TableName, Table] = field(default_factory=dict)
@@ -116,14 +118,16 @@ def skipped(table: TableName, reason: str) -> Result:
 
 
 def fallen_silent(
-    config: Config, found: Found, before: Mapping[TableName, date], only: Collection[str] = ()
+    config: Config, found: Found, before: Mapping[TableName, date | None], only: Collection[str] = ()
 ) -> list[Result]:
     """Findings: tables that were active in earlier runs and now have no rows of late, or are gone.
 
-    ``before``: the last day on which each had rows. A table that the settings no longer mean is none.
+    ``before``: the last day on which each had rows, None where nobody knows it any more. A table that the settings no
+    longer mean is none.
     """
     quiet = {table.name for table in found.quiet}
     settled = {table.name for table in found.tables} | {result.table for result in found.findings}
+    settled -= quiet
     results = []
     for name, seen in sorted(before.items()):
         if (
@@ -142,14 +146,14 @@ def fallen_silent(
     return results
 
 
-def _silent(name: TableName, observed: str, seen: date) -> Result:
+def _silent(name: TableName, observed: str, seen: date | None) -> Result:
     return Result(
         name,
         ACTIVE,
         "failed",
         observed=observed,
         expected="rows come in, as they did before",
-        message=f"the last day with rows was {seen}",
+        message=f"the last day with rows was {seen}" if seen else "it has been so for weeks",
     )
 
 
@@ -258,22 +262,21 @@ def _named(declared: TableRules) -> TableName | None:
 def _ask_activity(
     session: Session, config: Config, at: datetime, found: Found, wanted: Collection[TableName]
 ) -> None:
-    """Put tables without rows of late to the quiet ones. Views are asked apart: it is they that take long."""
+    """Sort the tables by whether they have rows of late. Views are asked apart: it is they that take long.
+
+    ``wanted`` are checked however quiet they are: somebody declared rules of them, or asked for them by name.
+    """
     recent = recent_rows(config, at)
     dated = [table for table in found.tables if table.date_column is not None]
-    # Whoever declares rules of a table, or asks for it by name, wants to hear of it however quiet it is.
-    dated = [table for table in dated if table.name not in wanted]
-    active: set[TableName] = set()
     for chunk in _chunks(dated):
         try:
-            active |= with_rows(session, chunk, recent)
+            found.active |= with_rows(session, chunk, recent)
         except StatementFailed:
             # One of them is at fault. The check of each says which; until then each counts as active.
             found.unsure |= {table.name for table in chunk}
-    quiet = [table for table in dated if table.name not in active | found.unsure]
-    found.quiet = quiet
-    gone = {table.name for table in quiet}
-    found.tables = [table for table in found.tables if table.name not in gone]
+    found.quiet = [table for table in dated if table.name not in found.active | found.unsure]
+    left_out = {table.name for table in found.quiet} - set(wanted)
+    found.tables = [table for table in found.tables if table.name not in left_out]
 
 
 def recent_rows(config: Config, at: datetime) -> Window:

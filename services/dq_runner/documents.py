@@ -108,7 +108,7 @@ def read(file: Path, name: str) -> Document:
         document.lines[()] = line
         document.mistake((), f"the byte 0x{raw[error.start]:02x}", "a text in UTF-8")
         return document
-    _parse(text, document)
+    parse(text, document)
     return document
 
 
@@ -176,7 +176,8 @@ for _tag, _form, _first in (
     )
 
 
-def _parse(text: str, document: Document) -> None:
+def parse(text: str, document: Document) -> None:
+    """YAML into the document: its values and lines, or what is wrong with it."""
     loader = None
     try:
         loader = _Loader(text)

@@ -85,3 +85,12 @@ SchemaPattern = Annotated[str, _of(1, 2, "SCHEMA or DATABASE.SCHEMA")]
 TablePattern = Annotated[str, _of(1, 3, "DATABASE.SCHEMA.TABLE, or its last parts")]
 #: DATABASE.SCHEMA.TABLE, each a name or a pattern.
 FullPattern = Annotated[str, _of(3, 3, "DATABASE.SCHEMA.TABLE")]
+
+
+def written(table: TableName) -> str:
+    """A table's name as a pattern that means it: what would be read as something else in double quotes."""
+    return ".".join(map(_written, (table.database, table.schema, table.name)))
+
+
+def _written(name: str) -> str:
+    return name if re.fullmatch(r"[\w$]+", name) else '"' + name.replace('"', '""') + '"'

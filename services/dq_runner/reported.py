@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from dq_runner.execute import Budget, Checked
-from dq_runner.model import Result, TableName
+from dq_runner.model import Result
 from dq_runner.report import ORDER, Counts, Muted, Report, ResultRow, Run, Summary, TableRow
 from dq_runner.session import Count
 from lakehouse.masks import without_secrets
@@ -27,12 +27,12 @@ class Ran:
     notes: tuple[str, ...]
 
 
-def report(ran: Ran, checked: Sequence[Checked], results: Sequence[Result], budget: Budget) -> Report:
-    """The report; ``results`` are all of them, also those of tables that are not among ``checked``."""
+def report(ran: Ran, checked: Sequence[Checked], entries: Sequence[Result], budget: Budget) -> Report:
+    """The report. ``entries`` are results of no table: what config/dq_rules/ declares and nothing is called."""
+    results = [result for one in checked for result in one.results] + list(entries)
     rows = sorted((_row(result, ran.at) for result in results), key=_place)
     counts = _counts(results)
-    by_table = _by_table(results)
-    tables = [table_row(one, by_table.get(one.table.name, [])) for one in checked if not one.quiet]
+    tables = [table_row(one) for one in sorted(checked, key=lambda one: one.table.name)]
     run = Run(
         run_id=ran.run_id,
         started_at=ran.at,
@@ -106,8 +106,8 @@ def _row(result: Result, at: datetime) -> ResultRow:
     )
 
 
-def table_row(checked: Checked, results: Iterable[Result]) -> TableRow:
-    """One table; ``results`` are all that the run says of it."""
+def table_row(checked: Checked) -> TableRow:
+    """One table."""
     table, window = checked.table, checked.window
     return TableRow(
         database=table.name.database,
@@ -118,16 +118,9 @@ def table_row(checked: Checked, results: Iterable[Result]) -> TableRow:
         window_to=window.end,
         date_column=table.date_column.name if table.date_column else "",
         rows=checked.measures.rows if checked.measures else None,
-        counts=_counts(results),
+        counts=_counts(checked.results),
         queries=checked.count.queries,
         scans=checked.count.scans,
         seconds=round(checked.count.seconds, 3),
         credits=checked.credits,
     )
-
-
-def _by_table(results: Iterable[Result]) -> dict[TableName, list[Result]]:
-    found: dict[TableName, list[Result]] = {}
-    for result in results:
-        found.setdefault(result.table, []).append(result)
-    return found

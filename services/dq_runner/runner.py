@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from dq_runner.anomalies import anomaly_results
 from dq_runner.aws import told
+from dq_runner.before import read_before
 from dq_runner.config import Config
-from dq_runner.discovery import Found, discover, fallen_silent, recent_rows
+from dq_runner.discovery import ACTIVE, Found, discover, fallen_silent, recent_rows
 from dq_runner.execute import Budget, Checked, Job, execute
 from dq_runner.history import Series, day_of, past
-from dq_runner.model import Measures, Result, TableName, Window
+from dq_runner.model import Measures, Result, Table, TableName, Window
 from dq_runner.notify import notify
 from dq_runner.patterns import matches_table
-from dq_runner.publish import Published, publish, published
+from dq_runner.publish import history_uri, publish, published
 from dq_runner.report import Report
 from dq_runner.reported import Ran, report
 from dq_runner.rules.mutes import muted
 from dq_runner.rules.of_table import unmatched
 from dq_runner.session import Place, Sessions, read_place
+
+_READ = "let the runner read and list reports/ in the bucket (s3:GetObject, s3:ListBucket), and use its key"
 
 
 @dataclass(frozen=True)
@@ -83,70 +86,138 @@ def run(
     Raises CredentialsError, NoWarehouse, SourceUnavailable where nothing could be checked; what S3 says where earlier
     reports cannot be read or this one not be written.
     """
-    if settings.bucket is not None and not asked.tables:
-        # Another try of the same run: what the first one found stands, and whom it could not tell is told.
-        earlier = published(settings.bucket, run_id, at)
-        if earlier is not None:
-            _tell_people(config, settings, earlier)
-            return earlier.report
-    series = _series(config, settings, asked, at)
-    made, measures = _check(config, settings, series, at, run_id, asked, seconds, tell)
-    if settings.bucket is None or asked.tables:
-        return made
-    done = publish(made, measures, settings.bucket)
-    _tell_people(config, settings, done)
+    task = _Task(config, settings, at, run_id, asked, seconds)
+    if not task.is_published:
+        return _checked(task, _series(task), tell)[0]
+    # Another try of the same run: what the first one found stands, and whom it could not tell is told.
+    done = published(task.bucket, run_id, at) or publish(*_checked(task, _series(task), tell), task.bucket)
+    notify(done, task.bucket, task.topic, config.notifications.dashboard_url)
     return done.report
 
 
-def _check(
-    config: Config,
-    settings: Settings,
-    series: Series,
-    at: datetime,
-    run_id: str,
-    asked: Asked,
-    seconds: float | None,
-    tell: Callable[[Checked], None],
-) -> tuple[Report, list[Measures]]:
-    begun = time.monotonic()
-    least = min(each for each in (seconds, config.limits.seconds, 86_400) if each is not None)
+@dataclass(frozen=True)
+class _Task:
+    """What a run was told, in one."""
+
+    config: Config
+    settings: Settings
+    at: datetime
+    run_id: str
+    asked: Asked
+    seconds: float | None
+
+    @property
+    def is_published(self) -> bool:
+        return self.settings.bucket is not None and not self.asked.tables
+
+    @property
+    def bucket(self) -> str:
+        return self.settings.bucket or ""
+
+    @property
+    def topic(self) -> str | None:
+        return self.settings.topic_arn or self.config.notifications.topic_arn
+
+    def told(self, results: Sequence[Result]) -> list[Result]:
+        """The results with the mutes that hold today."""
+        return muted(results, self.config.mutes, self.at.astimezone(UTC).date())
+
+
+def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tuple[Report, list[Measures]]:
+    config, begun = task.config, time.monotonic()
+    limit = min(each for each in (task.seconds, config.limits.seconds, 86_400) if each is not None)
     sessions = Sessions(
-        settings.place, run_id, config.limits.statement_seconds, lambda: begun + least - time.monotonic()
+        task.settings.place,
+        task.run_id,
+        config.limits.statement_seconds,
+        lambda: begun + limit - time.monotonic(),
     )
-    budget = _budget(config, sessions, begun, least)
+    budget = _budget(config, sessions, begun, limit)
+
+    before = _before(task, series)
     with sessions.open() as session:
-        found = discover(session, config, at, asked.tables, whole=asked.whole)
-    job = Job(
-        config, found.known, frozenset(found.unsure), at, asked.window(at), recent_rows(config, at), budget
-    )
-    checked = execute(sessions, found, job, tell)
-    found.quiet += [one.table for one in checked if one.quiet]
-    for one in checked:
-        one.results += _anomalies(config, one, series, at)
-    results = [result for one in checked for result in one.results] + found.findings
-    results += fallen_silent(config, found, last_rows(series), asked.tables)
-    results += [] if asked.tables else unmatched(config, found.known)
-    results = muted(results, config.mutes, at.astimezone(UTC).date())
+        found = discover(session, config, task.at, task.asked.tables, whole=task.asked.whole)
+
+    def done(one: Checked) -> None:
+        own = [*_activity(task, found, before, one), *one.results, *_anomalies(task, one, series)]
+        one.results = task.told(own)
+        tell(one)
+
+    every = execute(sessions, found, _job(task, found, budget), done)
+    found.quiet += [one.table for one in every if one.quiet]
+    checked = [one for one in every if not one.quiet]
+    for one in _not_looked_at(task, found, before, {each.table.name for each in checked}):
+        checked.append(one)
+        tell(one)
+    entries = [] if task.asked.tables else task.told(unmatched(config, found.known))
     ran = Ran(
-        run_id,
-        at,
+        task.run_id,
+        task.at,
         time.monotonic() - begun,
         str(sessions.login.options.get("warehouse", "")),
         sessions.total,
         (*series.notes, *_notes(config, sessions, found)),
     )
-    measures = [one.measures for one in checked if one.measures is not None and not one.quiet]
-    return report(ran, checked, results, budget), measures
+    measures = [one.measures for one in checked if one.measures is not None]
+    return report(ran, checked, entries, budget), measures
 
 
-def _series(config: Config, settings: Settings, asked: Asked, at: datetime) -> Series:
-    """What earlier runs measured; nothing without a bucket."""
-    if settings.bucket is None:
-        return Series(notes=("no S3_DQ_REPORTS_BUCKET: there is no history, and nothing is published",))
-    with told(
-        f"earlier reports in {settings.bucket}", hint="let the runner read and list reports/ in the bucket"
+def _job(task: _Task, found: Found, budget: Budget) -> Job:
+    recent = recent_rows(task.config, task.at)
+    return Job(
+        task.config, found.known, frozenset(found.unsure), task.at, task.asked.window(task.at), recent, budget
+    )
+
+
+def _activity(
+    task: _Task, found: Found, before: Mapping[TableName, date | None], checked: Checked
+) -> list[Result]:
+    """Whether a table that was looked at is active. That it is, is said each time: else nobody would know that one
+    which had fallen silent has rows again.
+    """
+    name = checked.table.name
+    if any(table.name == name for table in found.quiet):
+        return fallen_silent(task.config, found, {name: before[name]} if name in before else {})
+    if checked.quiet or not (
+        name in found.active or (checked.measures is not None and checked.measures.rows)
     ):
-        return past(settings.bucket, day_of(asked.window(at), at), config.anomalies.weeks)
+        return []
+    expected = f"rows in {task.config.active_days} days"
+    return [Result(name, ACTIVE, "passed", observed="rows come in", expected=expected)]
+
+
+def _not_looked_at(
+    task: _Task, found: Found, before: Mapping[TableName, date | None], checked: Collection[TableName]
+) -> list[Checked]:
+    """The tables of which there is something to say, and no more than that."""
+    silent = fallen_silent(task.config, found, before, task.asked.tables)
+    return [
+        Checked(
+            found.known.get(result.table, Table(result.table, "table", ())), Window(), task.told([result])
+        )
+        for result in [*found.findings, *silent]
+        if result.table not in checked
+    ]
+
+
+def _before(task: _Task, series: Series) -> dict[TableName, date | None]:
+    """Tables that were active, with their last day with rows; None where that is longer ago than history goes."""
+    silent: dict[TableName, date | None] = {}
+    if task.settings.bucket is not None:
+        day = task.at.astimezone(UTC).date()
+        with told(f"earlier reports in {task.bucket}", hint=_READ):
+            before = read_before(task.bucket, history_uri(task.bucket, task.run_id, day), day)
+        silent = {TableName(*key[:3]): None for key in before.failing if key[3] == ACTIVE.title}
+    return silent | last_rows(series)
+
+
+def _series(task: _Task) -> Series:
+    """What earlier runs measured; nothing without a bucket."""
+    bucket, window = task.settings.bucket, task.asked.window(task.at)
+    if bucket is None:
+        return Series(notes=("no S3_DQ_REPORTS_BUCKET: there is no history, and nothing is published",))
+    with told(f"earlier reports in {bucket}", hint=_READ):
+        return past(bucket, day_of(window, task.at), task.config.anomalies.weeks)
 
 
 def last_rows(series: Series) -> dict[TableName, date]:
@@ -159,16 +230,16 @@ def last_rows(series: Series) -> dict[TableName, date]:
     return found
 
 
-def _anomalies(config: Config, checked: Checked, series: Series, at: datetime) -> list[Result]:
-    wanted = config.anomalies
+def _anomalies(task: _Task, checked: Checked, series: Series) -> list[Result]:
+    wanted = task.config.anomalies
     if not wanted.on or checked.measures is None or checked.quiet:
         return []
     return anomaly_results(
         checked.table,
         checked.measures,
         series,
-        at,
-        _incidents(config, checked.table.name),
+        task.at,
+        _incidents(task.config, checked.table.name),
         threshold=float(wanted.threshold),
         floor=float(wanted.floor),
         least=wanted.least,
@@ -185,13 +256,6 @@ def _incidents(config: Config, table: TableName) -> set[date]:
     }
 
 
-def _tell_people(config: Config, settings: Settings, done: Published) -> None:
-    """The report stands: what fails here is tried again by the next try of the run."""
-    assert settings.bucket is not None
-    topic = settings.topic_arn or config.notifications.topic_arn
-    notify(done, settings.bucket, topic, config.notifications.dashboard_url)
-
-
 def _budget(config: Config, sessions: Sessions, begun: float, seconds: float) -> Budget:
     limits = config.limits
     return Budget(begun + seconds, seconds, limits.credits, limits.credits_per_hour, lambda: sessions.total)
@@ -204,14 +268,16 @@ def _notes(config: Config, sessions: Sessions, found: Found) -> tuple[str, ...]:
             sessions.login.note,
             f"credits are an estimate: seconds of statements × {config.limits.credits_per_hour} credits an hour, as if "
             "none ran beside another; the bill is at most that, but for the minute that a warehouse that resumes costs",
-            _quiet_note(config, [table.name for table in found.quiet]),
+            _quiet_note(config, found),
         )
         if note
     )
 
 
-def _quiet_note(config: Config, quiet: Sequence[TableName]) -> str:
+def _quiet_note(config: Config, found: Found) -> str:
+    checked = {table.name for table in found.tables} - found.unsure
+    quiet = sorted(table.name for table in found.quiet if table.name not in checked)
     if not quiet:
         return ""
-    some = ", ".join(map(str, sorted(quiet)[:10])) + (" …" if len(quiet) > 10 else "")
-    return f"{len(quiet)} tables without rows in {config.active_days} days are not checked: {some}"
+    some = ", ".join(map(str, quiet[:10])) + (f" and {len(quiet) - 10} more" if len(quiet) > 10 else "")
+    return f"not checked, for there were no rows in {config.active_days} days: {some}"
