@@ -44,6 +44,7 @@ _S3_VALUES = {
     *("--metadata", "--page-size", "--request-payer", "--source-region", "--expires", "--cache-control"),
     "--expires-in",
 }
+_TAIL = {"--since", "--format", "--filter-pattern", "--log-stream-names", "--log-stream-name-prefix"}
 _CONFIGURE = {"list", "get", "set", "list-profiles", "sso", "import", "add-model", "export-credentials"}
 
 
@@ -62,6 +63,8 @@ def problems(words: Sequence[str]) -> list[str]:
         return [] if not more or more[0] in _CONFIGURE else [_unlike("aws configure", more[0], _CONFIGURE)]
     if service == "s3":
         return _s3(more)
+    if [service, *more[:1]] == ["logs", "tail"]:
+        return _tail(more[1:])
     try:
         model = _model("s3" if service == "s3api" else service)
     except UnknownServiceError:
@@ -90,6 +93,10 @@ def _operation(name: str, operation: Any, words: Sequence[str]) -> list[str]:
     found: list[str] = []
     seen: dict[str, list[str]] = {}
     current: str | None = None
+    if operation.has_streaming_output:
+        if not words or words[-1].startswith("--"):
+            return [f"{name} needs, as its last word, a file for what it answers"]
+        words = words[:-1]
     for word in words:
         if word.startswith("--"):
             current, _, value = word.partition("=")
@@ -176,6 +183,24 @@ def _s3(words: Sequence[str]) -> list[str]:
         found.append(f"s3 {words[0]}: received {len(places)} places, expected {count.start}")
     elif words[0] in ("cp", "mv", "sync") and not any(p.startswith(("s3://", "$")) for p in places):
         found.append(f"s3 {words[0]}: received no s3:// place")
+    return found
+
+
+def _tail(words: Sequence[str]) -> list[str]:
+    """``aws logs tail GROUP``: the group, and options with a value, but for --follow."""
+    found: list[str] = []
+    groups: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in _TAIL:
+            if next(rest, None) is None:
+                found.append(f"logs tail: {word} needs a value")
+        elif word.startswith("--") and word != "--follow":
+            found.append(_unlike("option of logs tail", word, _TAIL | {"--follow"}))
+        elif word != "--follow":
+            groups.append(word)
+    if len(groups) != 1:
+        found.append(f"logs tail: received {len(groups)} log groups, expected 1")
     return found
 
 

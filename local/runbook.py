@@ -37,6 +37,7 @@ ENVIRONMENT = frozenset(
         "EMR_LOG_URI",
         "ALERT_TOPIC_ARN",
         "KAFKA_MODE",
+        "S3_DQ_REPORTS_BUCKET",
     }
 )
 _MARKER = re.compile(r"^<!--\s*(run|aws|by hand)\s*(?::\s*(.*?))?\s*-->$")

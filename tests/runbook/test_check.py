@@ -46,6 +46,8 @@ def problems(command: str) -> list[str]:
         "python -m local up",
         'airflow dags trigger recovery --conf \'{"action": "rerun", "run": "\'"$RUN"\'"}\'',
         "grep -n x y",
+        "aws lambda invoke --function-name f --payload '{}' answer.json",
+        "aws logs tail /aws/lambda/f --since 1h --follow --format short",
     ],
 )
 def test_commands_that_exist(command: str) -> None:
@@ -62,6 +64,10 @@ def test_commands_that_exist(command: str) -> None:
         ("aws emr-serverless list-job-runs --application-id", "needs a value"),
         ("aws emr-serverless list-job-runs --application-id a --states RUNING", "expected one of"),
         ("aws s3api get-bucket-policy --bucket a b", "takes one value"),
+        ("aws lambda invoke --function-name f --payload", "a file for what it answers"),
+        ("aws lambda invoke --function f answer.json", "--function-name"),
+        ("aws logs tail --since 1h", "received 0 log groups"),
+        ("aws logs tail /aws/lambda/f --from 1h", "--format"),
         ("aws s3 copy a s3://b", "cp"),
         ("aws s3 cp a b", "no s3:// place"),
         ("aws s3 sync s3://a", "received 1 places"),
