@@ -51,15 +51,14 @@ VARIABLES: dict[str, Any] = {
     "force_destroy": True,
     "alert_emails": ["nobody@example.com"],
 }
-RUNNER_ZIP = b"PK\x05\x06" + bytes(18)
-RUNNER_KEY = "releases/0000000000000000/dq_runner.zip"
 SERVICES: dict[str, Any] = {
     "enable_orchestration": True,
     "enable_dq_platform": True,
     "enable_analytics_platform": True,
+    # Of a plan: an apply names the one that was built.
     "dq_runner_package": {
-        "key": RUNNER_KEY,
-        "sha256_base64": base64.b64encode(hashlib.sha256(RUNNER_ZIP).digest()).decode(),
+        "key": "lambda/0000000000000000/dq_runner.zip",
+        "sha256_base64": base64.b64encode(bytes(32)).decode(),
     },
     "image_tags": {"report-service": "0123456789ab"},
     "web": {
@@ -203,15 +202,15 @@ def apply(state: Path, endpoint: str, say: Said) -> Terraform:
     terraform.run("apply", "-auto-approve")
     say(f"applied: {len(resources(terraform.show()))} resources")
     outputs = json.loads(terraform.run("output", "-json").stdout)
-    run_release(state, outputs, terraform.env, say)
-    s3.put_object(
-        Bucket=outputs["buckets"]["value"]["code"], Key=RUNNER_KEY, Body=RUNNER_ZIP, IfNoneMatch="*"
-    )
+    one = release.build("X86_64", with_python=False, allow_dirty=True)
+    package = put_runner(s3, outputs["buckets"]["value"]["code"], one)
+    run_release(state, outputs, terraform.env, one, say)
     # A listener takes only a certificate that ACM has.
     certificate = client(endpoint, "acm").request_certificate(DomainName="*.data.example.com")[
         "CertificateArn"
     ]
-    terraform.variables(VARIABLES | SERVICES | {"web": SERVICES["web"] | {"certificate_arn": certificate}})
+    web = SERVICES["web"] | {"certificate_arn": certificate}
+    terraform.variables(VARIABLES | SERVICES | {"web": web, "dq_runner_package": package})
     terraform.run("apply", "-auto-approve")
     say(f"applied with Airflow and services: {len(resources(terraform.show()))} resources")
     again = terraform.run("plan", "-detailed-exitcode", ok=(0, 2))
@@ -221,9 +220,23 @@ def apply(state: Path, endpoint: str, say: Said) -> Terraform:
     return terraform
 
 
-def run_release(state: Path, outputs: dict[str, Any], env: dict[str, str], say: Said) -> None:
+def put_runner(s3: Any, code_bucket: str, one: release.Release) -> dict[str, str]:
+    """The DQ runner's zip into the code bucket; the variable that names it."""
+    body = (release.DIST / one.runner_key).read_bytes()
+    s3.put_object(Bucket=code_bucket, Key=one.runner_key, Body=body, IfNoneMatch="*")
+    s3.put_object(
+        Bucket=code_bucket, Key=f"{one.runner_key}.sha256", Body=hashlib.sha256(body).hexdigest().encode()
+    )
+    return {
+        "key": one.runner_key,
+        "sha256_base64": base64.b64encode(hashlib.sha256(body).digest()).decode(),
+    }
+
+
+def run_release(
+    state: Path, outputs: dict[str, Any], env: dict[str, str], one: release.Release, say: Said
+) -> None:
     """Ship this checkout as to an account, run the first jobs from what was shipped, and ask Athena what they made."""
-    one = release.build("X86_64", with_python=False, allow_dirty=True)
     if not (release.DIST / one.python_key).exists():
         say("SKIPPED the jobs: their Python packages are not built (scripts/build_zip.sh --python)")
         return

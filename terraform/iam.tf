@@ -11,8 +11,10 @@ locals {
 
   # Landing files of sources. landing/vendor/inbox/ is not among them: the vendor's files are read, never changed.
   landed = [for folder in ["fx", "hubspot", "kafka", "salesforce", "snowflake", "vendor/vendor_shipments"] : "landing/${folder}"]
-  # What scripts/release.py uploads: releases, and the Python packages that several of them share.
-  code_prefixes = ["releases", "python"]
+  # What scripts/release.py uploads: releases, the Python packages that several of them share, and the DQ runner's zips,
+  # which Lambda copies when Terraform names one.
+  job_prefixes  = ["releases", "python"]
+  code_prefixes = concat(local.job_prefixes, ["lambda"])
 
   # Where a table of Gold may be written: gold/quality/ holds verdicts.
   gold = [for table in local.layer_tables.gold : "gold/${table}"]
@@ -67,6 +69,12 @@ locals {
     }
   }
 
+  dq_metrics = "DataQuality"
+  network_interfaces = [
+    "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets",
+    "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses",
+  ]
+
   airflow_environment = "${local.arn["airflow"]}:environment/${local.airflow_name}"
   trail_arn           = "arn:${local.partition}:cloudtrail:${var.region}:${var.account_id}:trail/${local.name}-trail"
   alert_topic         = "${local.arn["sns"]}:${local.name}-alerts"
@@ -74,6 +82,7 @@ locals {
   glue_catalog        = "${local.arn["glue"]}:catalog"
   glue_databases      = { for layer in local.layers : layer => "${local.arn["glue"]}:database/${var.project}_${layer}" }
   glue_tables         = { for layer in local.layers : layer => "${local.arn["glue"]}:table/${var.project}_${layer}/*" }
+  dq_runner           = "dq-platform-runner"
   web_services        = ["dq-platform-dashboard", "report-service", "analytics-app"]
 
   # Who takes a role, and for what of this account.
@@ -299,7 +308,7 @@ data "aws_iam_policy_document" "emr" {
   statement {
     sid       = "Release"
     actions   = ["s3:GetObject"]
-    resources = [for prefix in local.code_prefixes : "${local.code}/${prefix}/*"]
+    resources = [for prefix in local.job_prefixes : "${local.code}/${prefix}/*"]
   }
 
   statement {
@@ -600,7 +609,8 @@ data "aws_iam_policy_document" "services" {
   }
 }
 
-# Reads what gates and the runner have written. No write of any kind.
+# Reads what gates and the runner have written. No write of any kind. The bucket of the reports holds nothing else and is
+# listed without a condition: under one on the prefix, S3 answers for a report that is not there yet as for a forbidden one.
 data "aws_iam_policy_document" "dq_dashboard" {
   statement {
     sid       = "Reports"
@@ -627,20 +637,15 @@ data "aws_iam_policy_document" "dq_dashboard" {
   }
 }
 
-# Athena reads tables and writes results as the caller: this is what a reader of certain layers needs. A result shows what
-# the tables showed: who reads Gold alone has a workgroup, and a place for results, apart from those who read all.
-data "aws_iam_policy_document" "athena" {
-  for_each = {
-    gold = { layers = ["gold"], results = "${local.lake}/${local.result_prefixes["gold"]}*" }
-    all  = { layers = local.layers, results = "${local.lake}/${local.result_prefixes["all"]}*" }
-  }
-
+# Athena reads tables and writes results as the caller: this is what a reader of Gold needs. A result shows what the tables
+# showed: who reads Gold alone has a workgroup, and a place for results, apart from those who read all.
+data "aws_iam_policy_document" "athena_gold" {
   statement {
     sid = "Queries"
     actions = [
       "athena:GetQueryExecution", "athena:GetQueryResults", "athena:GetWorkGroup", "athena:StartQueryExecution", "athena:StopQueryExecution",
     ]
-    resources = [local.athena_workgroups[each.key]]
+    resources = [local.athena_workgroups["gold"]]
   }
 
   # Athena wants to see this one whatever the query names (Athena, Access to databases and tables in Glue).
@@ -651,25 +656,21 @@ data "aws_iam_policy_document" "athena" {
   }
 
   statement {
-    sid     = "Tables"
-    actions = ["glue:GetDatabase", "glue:GetTable", "glue:GetTables", "glue:GetPartitions"]
-    resources = concat(
-      [local.glue_catalog],
-      [for layer in each.value.layers : local.glue_databases[layer]],
-      [for layer in each.value.layers : local.glue_tables[layer]],
-    )
+    sid       = "Tables"
+    actions   = ["glue:GetDatabase", "glue:GetTable", "glue:GetTables", "glue:GetPartitions"]
+    resources = [local.glue_catalog, local.glue_databases["gold"], local.glue_tables["gold"]]
   }
 
   statement {
     sid       = "Data"
     actions   = ["s3:GetObject"]
-    resources = [for layer in each.value.layers : "${local.lake}/${layer}/*"]
+    resources = ["${local.lake}/gold/*"]
   }
 
   statement {
     sid       = "Results"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-    resources = [each.value.results]
+    resources = ["${local.lake}/${local.result_prefixes["gold"]}*"]
   }
 
   statement {
@@ -686,14 +687,13 @@ data "aws_iam_policy_document" "athena" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = concat([for layer in each.value.layers : "${layer}/*"], ["${local.result_prefixes[each.key]}*"])
+      values   = ["gold/*", "${local.result_prefixes["gold"]}*"]
     }
   }
 }
 
+# It asks Snowflake, and writes what it found; of the lake it sees nothing.
 data "aws_iam_policy_document" "dq_runner" {
-  source_policy_documents = [data.aws_iam_policy_document.athena["all"].json]
-
   statement {
     sid       = "WriteReports"
     actions   = ["s3:GetObject", "s3:PutObject"]
@@ -719,9 +719,42 @@ data "aws_iam_policy_document" "dq_runner" {
   }
 
   statement {
+    sid       = "Metrics"
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = [local.dq_metrics]
+    }
+  }
+
+  statement {
     sid       = "Logs"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["${local.arn["logs"]}:log-group:/aws/lambda/dq-platform-runner:*"]
+    resources = ["${local.arn["logs"]}:log-group:/aws/lambda/${local.dq_runner}:*"]
+  }
+
+  # With this role Lambda itself puts the function into the private subnets; the function's own code may not (AWS, Giving
+  # Lambda functions access to resources in a VPC).
+  statement {
+    sid       = "PlaceInTheSubnets"
+    actions   = local.network_interfaces
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "NotByItsCode"
+    effect    = "Deny"
+    actions   = local.network_interfaces
+    resources = ["*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "lambda:SourceFunctionArn"
+      values   = ["${local.arn["lambda"]}:function:${local.dq_runner}"]
+    }
   }
 
   statement {
@@ -732,7 +765,7 @@ data "aws_iam_policy_document" "dq_runner" {
 }
 
 data "aws_iam_policy_document" "report_service" {
-  source_policy_documents = [data.aws_iam_policy_document.athena["gold"].json]
+  source_policy_documents = [data.aws_iam_policy_document.athena_gold.json]
 
   statement {
     sid       = "WriteReports"
@@ -748,7 +781,7 @@ data "aws_iam_policy_document" "report_service" {
 }
 
 data "aws_iam_policy_document" "analytics_app" {
-  source_policy_documents = [data.aws_iam_policy_document.athena["gold"].json]
+  source_policy_documents = [data.aws_iam_policy_document.athena_gold.json]
 
   statement {
     sid       = "ReadReports"

@@ -29,6 +29,7 @@ locals {
     ["athena", "emr-serverless", "glue", "kms", "logs", "monitoring", "secretsmanager", "sts"],
     var.enable_orchestration ? ["airflow.api", "airflow.env", "airflow.ops", "ecr.api", "ecr.dkr", "sns", "sqs"] : [],
     local.has_services ? ["ecr.api", "ecr.dkr"] : [],
+    var.enable_dq_platform ? ["sns"] : [],
   )
 }
 
@@ -288,17 +289,15 @@ module "dq_platform" {
   runner_package              = var.dq_runner_package
   runner_reserved_concurrency = var.dq_runner_reserved_concurrency
   runner_environment = {
-    ATHENA_WORKGROUP  = aws_athena_workgroup.this["all"].name
-    DQ_REPORTS_BUCKET = module.bucket["dq-reports"].name
-    LAKE_BUCKET       = module.bucket["lake"].name
-    ALERT_TOPIC_ARN   = aws_sns_topic.alerts.arn
-    SNOWFLAKE_SECRET  = aws_secretsmanager_secret.this["dq_platform"].name
+    S3_DQ_REPORTS_BUCKET  = module.bucket["dq-reports"].name
+    SNOWFLAKE_SECRET_NAME = aws_secretsmanager_secret.this["dq_platform"].name
+    ALERT_TOPIC_ARN       = aws_sns_topic.alerts.arn
   }
 
   dashboard_role_arn = aws_iam_role.this["dq_dashboard"].arn
   dashboard_environment = {
-    DQ_REPORTS_BUCKET = module.bucket["dq-reports"].name
-    LAKE_BUCKET       = module.bucket["lake"].name
+    S3_DQ_REPORTS_BUCKET = module.bucket["dq-reports"].name
+    LAKE_BUCKET          = module.bucket["lake"].name
   }
   image_tag = lookup(var.image_tags, "dq-platform-dashboard", null)
 

@@ -454,13 +454,13 @@ variable "enable_dq_platform" {
 }
 
 variable "dq_runner_package" {
-  description = "Where the runner's zip lies in the code bucket, and its SHA-256 in base64; `make build-all` says both."
+  description = "Where the runner's zip lies in the code bucket, and its SHA-256 in base64: the last line of the upload in `make build-all`."
   type        = object({ key = string, sha256_base64 = string })
   default     = null
 
   validation {
-    condition     = var.dq_runner_package == null || (can(regex("^releases/[0-9a-f]{16}/.+\\.zip$", var.dq_runner_package.key)) && can(regex("^[A-Za-z0-9+/]{43}=$", var.dq_runner_package.sha256_base64)))
-    error_message = "dq_runner_package has to name a zip of a release (releases/<16 hex>/….zip) and its SHA-256 in base64."
+    condition     = var.dq_runner_package == null || (can(regex("^lambda/[0-9a-f]{16}/dq_runner\\.zip$", var.dq_runner_package.key)) && can(regex("^[A-Za-z0-9+/]{43}=$", var.dq_runner_package.sha256_base64)))
+    error_message = "dq_runner_package has to name an uploaded zip (lambda/<16 hex>/dq_runner.zip) and its SHA-256 in base64: the last line of `make build-all`."
   }
 }
 

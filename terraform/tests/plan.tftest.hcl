@@ -196,7 +196,7 @@ run "services_when_enabled" {
   variables {
     enable_dq_platform        = true
     enable_analytics_platform = true
-    dq_runner_package         = { key = "releases/0123456789abcdef/dq_runner.zip", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
+    dq_runner_package         = { key = "lambda/0123456789abcdef/dq_runner.zip", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
   }
 
   assert {

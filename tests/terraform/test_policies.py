@@ -27,6 +27,13 @@ TABLE = f"arn:aws:dynamodb:eu-central-1:{ACCOUNT}:table/"
 GET, PUT, DELETE, LIST = "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"
 VERDICT = f"{LAKE}/gold/quality/silver.orders/20261120T060000Z-1.json"
 CREATED = {"s3:if-none-match": "*"}
+#: As services/dq_runner/report.py and what stands beside it name them.
+DQ_KEYS = (
+    "reports/dq_results.json", "reports/history/2026-11-20/r.json", "reports/measures/2026-11-20/r.json",
+    "reports/lineage/2026-11-20/r.json",
+)  # fmt: skip
+RUNNER_LOG = "/aws/lambda/dq-platform-runner"
+RUNNER_ARN = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:dq-platform-runner"
 EMR = tuple(f"emr_{role}" for role in roles.JOBS)
 COMMIT = "_delta_log/00000000000000000001.json"
 
@@ -72,17 +79,25 @@ ALLOWED = [
     ("airflow", GET, f"{LAKE}/runs/r/bronze_to_silver/outcome.json", {}),
     ("airflow", "iam:PassRole", f"{ROLE}emr-gate", {"iam:PassedToService": "emr-serverless.amazonaws.com"}),
     ("airflow", "sns:Publish", f"arn:aws:sns:eu-central-1:{ACCOUNT}:lakehouse-dev-alerts", {}),
-    ("dq_runner", PUT, f"{DQ}/reports/2026-11-20/report.html", {}),
-    ("dq_dashboard", GET, f"{DQ}/reports/2026-11-20/report.html", {}),
+    *(("dq_runner", do, f"{DQ}/{key}", {}) for do in (GET, PUT) for key in DQ_KEYS),
+    ("dq_runner", LIST, DQ, {"s3:prefix": "reports/history/2026-11-"}),
+    # Without a prefix: S3 asks for it before it says that a report is not there.
+    ("dq_runner", LIST, DQ, {}),
+    ("dq_runner", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
+    ("dq_runner", "sns:Publish", f"arn:aws:sns:eu-central-1:{ACCOUNT}:lakehouse-dev-alerts", {}),
+    ("dq_runner", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "DataQuality"}),
+    ("dq_runner", "logs:PutLogEvents", f"arn:aws:logs:eu-central-1:{ACCOUNT}:log-group:{RUNNER_LOG}:log-stream:1", {}),
+    ("dq_runner", "ec2:CreateNetworkInterface", "*", {}),
+    *(("dq_dashboard", GET, f"{DQ}/{key}", {}) for key in DQ_KEYS),
+    ("dq_dashboard", LIST, DQ, {"s3:prefix": "reports/history/"}),
     ("dq_dashboard", GET, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
+    ("dq_dashboard", LIST, LAKE, {"s3:prefix": "gold/quality/silver.orders/"}),
     ("report_service", PUT, f"{REPORTS}/reports/2026-11.pdf", {}),
     ("report_service", GET, f"{LAKE}/gold/fact_orders/part-0.parquet", {}),
     ("report_service", "glue:GetDatabase", f"{GLUE}database/default", {}),
     ("report_service", GET, f"{LAKE}/athena-results/lakehouse-gold/1.csv", {}),
     ("analytics_app", "athena:StartQueryExecution", f"{WORKGROUP}lakehouse-gold", {}),
     ("analytics_app", LIST, LAKE, {"s3:prefix": "athena-results/lakehouse-gold/1"}),
-    ("dq_runner", "athena:StartQueryExecution", f"{WORKGROUP}lakehouse", {}),
-    ("dq_runner", PUT, f"{LAKE}/athena-results/lakehouse/1.csv", {}),
     ("flow_logs", "logs:DescribeLogGroups", f"arn:aws:logs:eu-central-1:{ACCOUNT}:log-group:any", {}),
 ]  # fmt: skip
 
@@ -149,11 +164,24 @@ DENIED = [
     ("airflow", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/hubspot/credentials-a1B2c3", {}),
     ("airflow", PUT, f"{CODE}/dags/daily_batch_pipeline_dag.py", {}),
     # The dashboard cannot write.
-    ("dq_dashboard", PUT, f"{DQ}/reports/2026-11-20/report.html", {}),
-    ("dq_dashboard", DELETE, f"{DQ}/reports/2026-11-20/report.html", {}),
+    *(("dq_dashboard", do, f"{DQ}/{key}", {}) for do in (PUT, DELETE) for key in DQ_KEYS),
+    ("dq_dashboard", GET, f"{DQ}/private/x.json", {}),
+    ("dq_dashboard", GET, f"{LAKE}/gold/fact_orders/part-0.parquet", {}),
+    ("dq_dashboard", LIST, LAKE, {"s3:prefix": "gold/fact_orders/"}),
+    ("dq_dashboard", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
     ("dq_dashboard", PUT, f"{LAKE}/gold/quality/silver.orders/1.json", {}),
     ("dq_dashboard", GET, f"{LAKE}/silver/orders/part-0.parquet", {}),
+    # The runner reads Snowflake alone: nothing of the lake, no other source's secret, no report taken back.
     ("dq_runner", PUT, f"{LAKE}/gold/fact_orders/{COMMIT}", {}),
+    *(("dq_runner", GET, f"{LAKE}/{layer}/x", {}) for layer in ("bronze", "silver", "gold", "ops", "gold/quality")),
+    ("dq_runner", LIST, LAKE, {"s3:prefix": "gold/quality/"}),
+    ("dq_runner", "athena:StartQueryExecution", f"{WORKGROUP}lakehouse", {}),
+    ("dq_runner", "glue:GetTable", f"{GLUE}table/lakehouse_gold/fact_orders", {}),
+    ("dq_runner", "secretsmanager:GetSecretValue", f"{SECRET}lakehouse/snowflake/credentials-a1B2c3", {}),
+    ("dq_runner", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "Lakehouse"}),
+    ("dq_runner", DELETE, f"{DQ}/reports/dq_results.json", {}),
+    ("dq_runner", PUT, f"{DQ}/elsewhere.json", {}),
+    ("dq_runner", "ec2:CreateNetworkInterface", "*", {"lambda:SourceFunctionArn": RUNNER_ARN}),
     ("report_service", GET, f"{LAKE}/bronze/hubspot_contacts/part-0.parquet", {}),
     ("analytics_app", PUT, f"{REPORTS}/reports/2026-11.pdf", {}),
     ("analytics_app", GET, f"{LAKE}/silver/hubspot_contacts/part-0.parquet", {}),
@@ -261,7 +289,11 @@ def test_a_release_is_created_and_never_changed(found: list[Statement]) -> None:
         said = tls | {name.replace("_", ":", 1).replace("_", "-"): value for name, value in context.items()}
         return any(one.applies(action, f"{CODE}/{key}", said) for one in denied)
 
-    for key in ("releases/0123456789abcdef/lib/lakehouse.zip", "python/0123456789abcdef.tar.gz"):
+    for key in (
+        "releases/0123456789abcdef/lib/lakehouse.zip",
+        "python/0123456789abcdef.tar.gz",
+        "lambda/0123456789abcdef/dq_runner.zip",
+    ):
         # As S3 says it: an upload in parts is decided when it is completed.
         whole = {"s3_ObjectCreationOperation": "true"}
         assert refused(PUT, key, **whole)

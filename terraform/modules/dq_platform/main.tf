@@ -10,9 +10,10 @@ resource "aws_lambda_function" "runner" {
   function_name = "dq-platform-runner"
   description   = "Runs the data quality checks and writes their reports"
   role          = var.runner_role_arn
+  # scripts/runner_package.py builds the zip for this Python and architecture, and says why.
   runtime       = "python3.12"
   architectures = ["x86_64"]
-  handler       = "handler.handler"
+  handler       = "run_automatic_dq_checks.main"
   memory_size   = 1024
   timeout       = 900
   kms_key_arn   = var.shared.kms_key_arn
@@ -27,6 +28,12 @@ resource "aws_lambda_function" "runner" {
     variables = var.runner_environment
   }
 
+  # Snowflake sees the address of the NAT: a network policy can name it, and a programmatic access token needs one.
+  vpc_config {
+    subnet_ids         = var.shared.subnet_ids
+    security_group_ids = [aws_security_group.runner.id]
+  }
+
   dead_letter_config {
     target_arn = var.alert_topic_arn
   }
@@ -36,6 +43,20 @@ resource "aws_lambda_function" "runner" {
   }
 
   depends_on = [aws_cloudwatch_log_group.runner]
+}
+
+resource "aws_security_group" "runner" {
+  name        = "dq-platform-runner"
+  description = "dq-platform-runner: HTTPS outwards, to Snowflake and AWS"
+  vpc_id      = var.shared.vpc_id
+}
+
+resource "aws_vpc_security_group_egress_rule" "runner" {
+  security_group_id = aws_security_group.runner.id
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
 }
 
 resource "aws_cloudwatch_event_rule" "daily" {
@@ -65,7 +86,7 @@ resource "aws_lambda_permission" "daily" {
 
 resource "aws_cloudwatch_metric_alarm" "runner" {
   alarm_name          = "dq-platform-runner-errors"
-  alarm_description   = "The DQ runner failed; its log is ${aws_cloudwatch_log_group.runner.name}"
+  alarm_description   = "The DQ runner failed. RUNBOOK_AWS_2025.md, 8.20."
   namespace           = "AWS/Lambda"
   metric_name         = "Errors"
   dimensions          = { FunctionName = aws_lambda_function.runner.function_name }
@@ -78,11 +99,30 @@ resource "aws_cloudwatch_metric_alarm" "runner" {
   alarm_actions       = [var.alert_topic_arn]
 }
 
+# The schedule is off, or Lambda cannot start it: nothing fails then, and nothing is checked.
+resource "aws_cloudwatch_metric_alarm" "silent" {
+  alarm_name          = "dq-platform-runner-silent"
+  alarm_description   = "The DQ runner has not run for 26 hours. RUNBOOK_AWS_2025.md, 8.20."
+  namespace           = "AWS/Lambda"
+  metric_name         = "Invocations"
+  dimensions          = { FunctionName = aws_lambda_function.runner.function_name }
+  statistic           = "Sum"
+  period              = 3600
+  evaluation_periods  = 26
+  datapoints_to_alarm = 26
+  threshold           = 1
+  comparison_operator = "LessThanThreshold"
+  treat_missing_data  = "breaching"
+  alarm_actions       = [var.alert_topic_arn]
+  ok_actions          = [var.alert_topic_arn]
+}
+
 module "dashboard" {
   source = "../web_service"
 
   name          = "dq-platform-dashboard"
   port          = 8080
+  health_path   = "/_stcore/health"
   host          = "dq"
   priority      = 10
   image_tag     = var.image_tag

@@ -68,6 +68,12 @@ resource "aws_lb_target_group" "this" {
   vpc_id               = var.shared.vpc_id
   deregistration_delay = 30
 
+  # A page of Streamlit lives in one task: its downloads and its socket have to find that one.
+  stickiness {
+    type            = "lb_cookie"
+    cookie_duration = 86400
+  }
+
   health_check {
     path                = var.health_path
     matcher             = "200"
