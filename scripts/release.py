@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Build, ship and roll back what runs on AWS.
 
-    scripts/release.py build [--python]   dist/releases/<id>/, and dist/python/<id>.tar.gz, of what is committed
+    scripts/release.py build [--python]   dist/releases/<id>/ and dist/lambda/<id>/dq_runner.zip, of what is committed,
+                                          and dist/python/<id>.tar.gz
     scripts/release.py upload             put it into the code bucket, under its id; what is there is left alone
     scripts/release.py check              whether the one that was built last may be activated: it is no older one
     scripts/release.py activate [ID]      make Airflow use it: DAGs, and last dags/deployment.json
@@ -26,21 +27,17 @@ from __future__ import annotations
 
 import argparse
 import base64
-import gzip
 import hashlib
 import io
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,22 +47,21 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "dags"))
+sys.path[:0] = [str(REPO), str(REPO / "dags")]
 
 from common import roles  # noqa: E402  # the path to it is set just above
 from common.names import KNOWN  # noqa: E402
+from scripts import archives, runner_package  # noqa: E402
+from scripts.archives import zip_bytes  # noqa: E402
 
 DIST = REPO / "dist"
 JARS = REPO / ".local" / "jars"
 OWN_JAR = "spark/lakehouse-jvm.jar"
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 MANIFEST = "manifest.json"
 #: The commit that a release was first made of, beside its manifest: another commit may hold the same files.
 COMMIT = "commit.json"
 #: How often a creation is repeated that S3 could not decide because of another.
 TRIES = 5
-#: Of a Lambda package: what AWS takes by S3, unpacked.
-LAMBDA_LIMIT_BYTES = 250 * 1024 * 1024
 #: The machines of EMR Serverless: Amazon Linux 2023 has glibc 2.34.
 PLATFORMS = {
     "X86_64": ("manylinux_2_28_x86_64", "manylinux2014_x86_64"),
@@ -155,18 +151,6 @@ def _git(*arguments: str) -> str:
     return done.stdout
 
 
-def zip_bytes(files: dict[str, bytes]) -> bytes:
-    """A zip whose bytes depend on names and contents alone: not compressed, because zlib's versions differ."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, ZIP_TIME)
-            info.create_system = 3  # Unix, wherever it is built
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, files[name])
-    return buffer.getvalue()
-
-
 def library_zip(checkout: Checkout) -> bytes:
     """src/lakehouse and schema_definitions, as --py-files takes them."""
     return zip_bytes(
@@ -199,34 +183,6 @@ def jars() -> dict[str, bytes]:
     return found
 
 
-def lambda_packages(checkout: Checkout) -> dict[str, bytes]:
-    """A zip for each service that is a Lambda function: services/<name>/ with a handler.py.
-
-    It holds the function's own files alone. Packages of others are not put beside them: no function is there yet that
-    says which it needs, and one whose requirements.txt names any is refused rather than shipped to fail.
-    """
-    found = {}
-    for handler in (name for name in checkout.paths if re.fullmatch(r"services/[^/]+/handler\.py", name)):
-        folder = handler.rpartition("/")[0]
-        files = checkout.tree(folder, "")
-        name = folder.rpartition("/")[2]
-        for line in files.get("requirements.txt", b"").decode().splitlines():
-            # boto3 is on Lambda's image.
-            if line.strip() and not re.match(r"\s*(#|boto3\b|botocore\b)", line):
-                raise ReleaseError(
-                    f"{folder}/requirements.txt names {line.strip()!r}, and packages of others are not put into "
-                    "a Lambda's zip yet: docs/deployment.md, step 8"
-                )
-        unpacked = sum(map(len, files.values()))
-        if unpacked > LAMBDA_LIMIT_BYTES:
-            raise ReleaseError(
-                f"{folder} is {unpacked} bytes unpacked; Lambda takes {LAMBDA_LIMIT_BYTES}. "
-                "Ship it as an image, or move packages into a layer."
-            )
-        found[f"{name}.zip"] = zip_bytes(files)
-    return found
-
-
 def artefacts(allow_dirty: bool = False) -> dict[str, bytes]:
     """Everything of a release, by its key below releases/<id>/."""
     checkout = Checkout.of(allow_dirty)
@@ -235,7 +191,12 @@ def artefacts(allow_dirty: bool = False) -> dict[str, bytes]:
         found |= checkout.within(folder, suffix)
     # DAGs read only what is shipped with them.
     found |= checkout.tree("dags", "dags") | checkout.tree("emr_configs", "dags/emr_configs")
-    return found | jars() | lambda_packages(checkout)
+    return found | jars()
+
+
+def runner_files(allow_dirty: bool = False) -> dict[str, bytes]:
+    """What is ours of the zip of the DQ runner (scripts/runner_package.py)."""
+    return runner_package.own_files(Checkout.of(allow_dirty).paths, REPO)
 
 
 def python_id(architecture: str) -> str:
@@ -247,37 +208,59 @@ def python_id(architecture: str) -> str:
 
 @dataclass(frozen=True)
 class Release:
-    """A release that is built: its id, its folder, and what it needs of Python."""
+    """A release that is built: its id, its folder, and the names of what several releases share."""
 
     id: str
     folder: Path
     files: dict[str, str]
     python: str
+    runner: str
 
     @property
     def python_key(self) -> str:
-        return f"python/{self.python}.tar.gz"
+        return python_key(self.python)
+
+    @property
+    def runner_key(self) -> str:
+        return runner_key(self.runner)
+
+
+def python_key(identity: str) -> str:
+    return f"python/{identity}.tar.gz"
+
+
+def runner_key(identity: str) -> str:
+    return f"lambda/{identity}/dq_runner.zip"
 
 
 def build(architecture: str, with_python: bool, out: Path = DIST, allow_dirty: bool = False) -> Release:
-    """Write dist/releases/<id>/; the id is the hash of names and contents. A dry run only works the id out."""
-    found = artefacts(allow_dirty)
+    """Write dist/releases/<id>/; the id is the hash of names and contents. A dry run only works the ids out.
+
+    Packages of others have archives of their own, named by what they are made from: what is there already stays.
+    """
+    found, runner = artefacts(allow_dirty), runner_files(allow_dirty)
     files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(found.items())}
-    python = python_id(architecture)
-    manifest = json.dumps({"files": files, "python": python}, indent=1, sort_keys=True).encode()
+    requirements = REPO / runner_package.REQUIREMENTS
+    shared = {
+        "python": python_id(architecture),
+        "runner": runner_package.package_id(runner, requirements.read_bytes()),
+    }
+    manifest = json.dumps({"files": files, **shared}, indent=1, sort_keys=True).encode()
     identity = hashlib.sha256(manifest).hexdigest()[:16]
-    folder = out / "releases" / identity
+    release = Release(identity, out / "releases" / identity, files, **shared)
     if dry_run():
-        return Release(identity, folder, files, python)
-    shutil.rmtree(folder, ignore_errors=True)
+        return release
+    shutil.rmtree(release.folder, ignore_errors=True)
     for name, data in [*found.items(), (MANIFEST, manifest), (COMMIT, commit())]:
-        path = folder / name
+        path = release.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+    if not (out / release.runner_key).exists():
+        runner_package.build(runner, requirements, out / release.runner_key)
+    if with_python and not (out / release.python_key).exists():
+        build_python(architecture, out / release.python_key)
     (out / "current").write_text(identity)
-    if with_python:
-        build_python(architecture, out / "python" / f"{python}.tar.gz")
-    return Release(identity, folder, files, python)
+    return release
 
 
 def commit() -> bytes:
@@ -295,55 +278,13 @@ def build_python(architecture: str, target: Path) -> None:
     """The packages of requirements/emr.txt as wheels of the runtime's platform, with a launcher as bin/python."""
     with tempfile.TemporaryDirectory() as scratch:
         site = Path(scratch) / "site-packages"
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ]
-        command += ["--no-compile", "--require-hashes", "--only-binary=:all:", "--target", str(site)]
-        command += ["--python-version", PYTHON, "--implementation", "cp"]
-        command += [option for name in PLATFORMS[architecture] for option in ("--platform", name)]
-        command += ["-r", str(REPO / "requirements" / "emr.txt")]
-        if subprocess.run(command).returncode != 0:
-            raise ReleaseError("pip found no wheel for the platform of one of the packages above")
-        # Scripts name this machine's interpreter, and nothing calls them.
-        shutil.rmtree(site / "bin", ignore_errors=True)
-        members = {
-            f"site-packages/{p.relative_to(site).as_posix()}": (p.read_bytes(), 0o644)
-            for p in files_below_all(site)
-        }
+        archives.install(REPO / "requirements" / "emr.txt", site, PYTHON, PLATFORMS[architecture])
+        members = {f"site-packages/{name}": (data, 0o644) for name, data in archives.installed(site)}
         members["bin/python"] = (LAUNCHER.encode(), 0o755)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")
-        write_tar(part, members)
+        archives.write_tar(part, members)
         part.replace(target)
-
-
-def files_below_all(folder: Path) -> Iterator[Path]:
-    """Every file but what pip writes about this very installation."""
-    return (
-        p
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in ("RECORD", "INSTALLER", "direct_url.json")
-    )
-
-
-def write_tar(path: Path, members: dict[str, tuple[bytes, int]]) -> None:
-    """A .tar.gz whose bytes depend on names, contents and modes alone."""
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        for name in sorted(members):
-            data, mode = members[name]
-            info = tarfile.TarInfo(name)
-            info.size, info.mode, info.mtime = len(data), mode, 0
-            archive.addfile(info, io.BytesIO(data))
 
 
 def built(out: Path = DIST) -> Release:
@@ -352,9 +293,10 @@ def built(out: Path = DIST) -> Release:
         identity = (out / "current").read_text()
         folder = out / "releases" / identity
         manifest = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
+        runner = manifest["runner"]
+    except (FileNotFoundError, KeyError):
         raise ReleaseError("nothing is built: scripts/build_zip.sh") from None
-    return Release(identity, folder, manifest["files"], manifest["python"])
+    return Release(identity, folder, manifest["files"], manifest["python"], runner)
 
 
 # -- ship -----------------------------------------------------------------------------------------------------
@@ -408,6 +350,12 @@ def check_environment(values: Mapping[str, str], expected: str | None) -> None:
         )
 
 
+_ANOTHER = (
+    "is there and is another than the one built here. What is shipped is never replaced: look who put it there "
+    "(its versions, CloudTrail), before anything of it is activated"
+)
+
+
 class Bucket:
     """The code bucket."""
 
@@ -447,10 +395,7 @@ class Bucket:
         if dry_run():
             print(f"would create s3://{self.name}/{key} ({size} bytes)")
         elif not self._created(key, body) and self.digest(key) != digest_of(body):
-            raise ReleaseError(
-                f"s3://{self.name}/{key} is there and is another than the one built here. What is shipped is never "
-                "replaced: look who put it there (its versions, CloudTrail), before anything of it is activated"
-            )
+            raise ReleaseError(f"s3://{self.name}/{key} {_ANOTHER}")
 
     def _created(self, key: str, body: bytes | Path) -> bool:
         """Whether S3 created it; False where the key exists. 409 says that it could not decide: that is asked again."""
@@ -523,11 +468,35 @@ def upload(bucket: Bucket, release: Release, out: Path = DIST) -> str:
             raise ReleaseError(f"{archive} is neither built nor in the bucket: scripts/build_zip.sh --python")
         bucket.create(release.python_key, archive)
         words += ", and its Python packages"
+    upload_runner(bucket, release.runner_key, out / release.runner_key)
     if is_new:
         if bucket.get(f"{base}/{COMMIT}") is None:
             bucket.create(f"{base}/{COMMIT}", (release.folder / COMMIT).read_bytes())
         bucket.create(f"{base}/{MANIFEST}", (release.folder / MANIFEST).read_bytes())
     return f"release {release.id} {'would be ' if dry_run() else ''}in s3://{bucket.name}/{base}/: {words}"
+
+
+def upload_runner(bucket: Bucket, key: str, archive: Path) -> None:
+    """Create the runner's zip; one that is there has to hold the same files, whoever compressed them.
+
+    Raises ReleaseError where it is neither here nor there, or is another.
+    """
+    there = bucket.holds(key)
+    if not archive.exists() and not there:
+        raise ReleaseError(f"{archive} is neither built nor in the bucket: scripts/build_zip.sh")
+    if not there:
+        bucket.create(f"{key}.sha256", digest_of(archive).encode())
+        bucket.create(key, archive)
+    elif archive.exists() and bucket.digest(key) != digest_of(archive):
+        found = bucket.get(key) or b""
+        if archives.zip_content(found) != archives.zip_content(archive.read_bytes()):
+            raise ReleaseError(f"s3://{bucket.name}/{key} {_ANOTHER}")
+
+
+def say_runner(bucket: Bucket, key: str) -> str:
+    """What `dq_runner_package` of the tfvars has to be."""
+    digest = base64.b64encode(bytes.fromhex(bucket.digest(key) or "")).decode()
+    return f'dq_runner_package = {{ key = "{key}", sha256_base64 = "{digest}" }}'
 
 
 def verified(bucket: Bucket, identity: str) -> dict[str, Any]:
@@ -544,9 +513,10 @@ def verified(bucket: Bucket, identity: str) -> dict[str, Any]:
         )
     manifest: dict[str, Any] = json.loads(body)
     wanted = {f"{base}/{name}": digest for name, digest in manifest["files"].items()}
-    python = f"python/{manifest['python']}.tar.gz"
-    recorded = bucket.get(f"{python}.sha256")
-    wanted[python] = "" if recorded is None else recorded.decode()
+    shared = [python_key(manifest["python"])]
+    if "runner" in manifest:  # a release may be older than the runner
+        shared.append(runner_key(manifest["runner"]))
+    wanted |= {key: (bucket.get(f"{key}.sha256") or b"").decode() for key in shared}
     with ThreadPoolExecutor(16) as pool:
         found = dict(zip(wanted, pool.map(bucket.digest, wanted), strict=True))
     wrong = [key for key, digest in wanted.items() if found[key] != digest]
@@ -722,10 +692,7 @@ def say_built(release: Release) -> None:
     would = "would be " if dry_run() else ""
     print(f"release {release.id}: {len(release.files)} files {would}in {release.folder.relative_to(REPO)}")
     print(f"Python packages: {release.python_key}")
-    for name in release.files:
-        if name.endswith(".zip") and "/" not in name:
-            digest = base64.b64encode(bytes.fromhex(release.files[name])).decode()
-            print(f"Lambda package: releases/{release.id}/{name}, sha256_base64 {digest}")
+    print(f"DQ runner: {release.runner_key}")
 
 
 def ship(arguments: argparse.Namespace) -> None:
@@ -747,6 +714,8 @@ def ship(arguments: argparse.Namespace) -> None:
     bucket = Bucket(values["CODE_BUCKET"], region)
     if arguments.command == "upload":
         print(upload(bucket, built()))
+        if not dry_run():
+            print(say_runner(bucket, built().runner_key))
     elif arguments.command == "check":
         print(check_newer(bucket, built().id))
     elif arguments.command in ("activate", "rollback"):
@@ -796,7 +765,7 @@ def main(argv: Sequence[str]) -> int:
             say_built(release)
         else:
             asked(arguments)
-    except ReleaseError as problem:
+    except (ReleaseError, runner_package.PackageError, archives.NoSuchWheel) as problem:
         print(f"release: {problem}", file=sys.stderr)
         return 1
     return 0

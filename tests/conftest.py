@@ -128,6 +128,14 @@ def _running(spec: ServiceSpec, state: Path) -> Iterator[dict[str, str]]:
         supervisor.stop(spec.name)
 
 
+@pytest.fixture(scope="session")
+def runner_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DQ runner's zip, unpacked as Lambda unpacks it; nothing may be written there."""
+    from tests.support import make_runner
+
+    return make_runner(tmp_path_factory.mktemp("runner_task"))
+
+
 @pytest.fixture
 def lake(aws: Aws, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """``s3://lake-<n>``, a fresh bucket; boto3, the library and Spark (where the test uses it) reach it."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import itertools
 import os
+import re
 import socket
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,3 +142,35 @@ def write_properties_file(path: Path, extra: dict[str, str]) -> Path:
     ]
     path.write_text("\n".join([*shared, *(f"{key} {value}" for key, value in extra.items())]) + "\n")
     return path
+
+
+def required_packages() -> list[str]:
+    """What requirements/dq_runner.txt pins for this Python, as name==version."""
+    from packaging.requirements import Requirement
+
+    text = (REPO / "requirements" / "dq_runner.txt").read_text()
+    lines = re.findall(r"^([a-z0-9][^\\\n]*?) *\\?$", text, re.MULTILINE)
+    found = [Requirement(line) for line in lines]
+    return [f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate()]
+
+
+def make_runner(folder: Path) -> Path:
+    """The DQ runner's zip of this checkout, unpacked. Its packages are those installed here, of the same versions."""
+    import importlib.metadata
+
+    from scripts import archives, release, runner_package
+
+    files = {}
+    for pin in required_packages():
+        name, _, version = pin.partition("==")
+        distribution = importlib.metadata.distribution(name)
+        assert distribution.version == version
+        for file in distribution.files or []:
+            outside = file.parts[0] == ".."  # a command of bin/
+            about = file.name in archives.ABOUT_AN_INSTALLATION
+            if not outside and not about and runner_package.is_needed(file.as_posix()):
+                files[file.as_posix()] = Path(str(distribution.locate_file(file))).read_bytes()
+    body = archives.zip_bytes(files | release.runner_files(allow_dirty=True))
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        archive.extractall(folder)
+    return folder

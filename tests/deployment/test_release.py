@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from common import roles, run_ids
-from scripts import release
+from scripts import archives, release
 from scripts.release import Bucket, Release, ReleaseError
 from tests.support import REPO
 
@@ -49,6 +50,8 @@ def made(out: Path, **files: str) -> Release:
     found |= {"scripts/recover.py": b"x", "jobs/a.py": repr(files).encode()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release, "artefacts", lambda allow_dirty: found)
+        patch.setattr(release, "runner_files", lambda allow_dirty: {"main.py": b"runner"})
+        patch.setattr(archives, "install", no_packages)
         one = release.build("X86_64", with_python=False, out=out)
     archive = out / one.python_key
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -56,10 +59,16 @@ def made(out: Path, **files: str) -> Release:
     return one
 
 
+def no_packages(requirements: Path, site: Path, python: str, platforms: Any) -> None:
+    """In place of pip, which would ask the network."""
+    site.mkdir()
+
+
 @pytest.fixture
 def jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of the fetched jars, whose content is the business of test_fetch_jars."""
+    """In place of what is fetched: jars are the business of test_fetch_jars, packages of test_runner_package."""
     monkeypatch.setattr(release, "jars", lambda: {"jars/spark/lakehouse-jvm.jar": b"jar"})
+    monkeypatch.setattr(archives, "install", no_packages)
 
 
 def test_the_same_files_give_the_same_bytes_and_the_same_name(jars: None, tmp_path: Path) -> None:
@@ -69,6 +78,8 @@ def test_the_same_files_give_the_same_bytes_and_the_same_name(jars: None, tmp_pa
     assert first.id == second.id
     for name in [*first.files, "manifest.json"]:
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
+    runners = [(tmp_path / name / one.runner_key).read_bytes() for name, one in (("a", first), ("b", second))]
+    assert runners[0] == runners[1]
 
 
 def test_another_content_is_another_release(tmp_path: Path) -> None:
@@ -106,24 +117,31 @@ def test_a_jar_that_is_another_is_not_shipped(tmp_path: Path, monkeypatch: pytes
         release.jars()
 
 
-def test_a_lambda_package_that_aws_would_refuse_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_built_already_stays(jars: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = release.build("X86_64", False, out=tmp_path, allow_dirty=True)
+
+    def asked(*_: Any) -> None:
+        raise AssertionError("asked pip for what is there")
+
+    monkeypatch.setattr(archives, "install", asked)
+    (tmp_path / one.python_key).parent.mkdir()
+    (tmp_path / one.python_key).write_bytes(b"packages")
+    assert release.build("X86_64", True, out=tmp_path, allow_dirty=True) == one
+
+
+def test_a_build_whose_packages_did_not_come_is_none(
+    jars: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = tmp_path / "services" / "dq_runner"
-    service.mkdir(parents=True)
-    (service / "handler.py").write_text("def handler(event, context): ...\n")
-    (service / "requirements.txt").write_text("# what the image has\nboto3==1.40.0\n")
-    monkeypatch.setattr(release, "REPO", tmp_path)
-    checkout = release.Checkout.of(allow_dirty=True)
-    (package,) = release.lambda_packages(checkout).values()
-    with zipfile.ZipFile(io.BytesIO(package)) as archive:
-        assert archive.namelist() == ["handler.py", "requirements.txt"]
-    monkeypatch.setattr(release, "LAMBDA_LIMIT_BYTES", 5)
-    with pytest.raises(ReleaseError, match="Ship it as an image"):
-        release.lambda_packages(checkout)
-    (service / "requirements.txt").write_text("great-expectations==1.24.0\n")
-    with pytest.raises(ReleaseError, match=r"names 'great-expectations==1\.24\.0', and packages of others"):
-        release.lambda_packages(checkout)
+    def refused(*_: Any) -> None:
+        raise archives.NoSuchWheel("pip could not install dq_runner.txt")
+
+    monkeypatch.setattr(archives, "install", refused)
+    monkeypatch.setattr(release, "DIST", tmp_path)
+    with pytest.raises(archives.NoSuchWheel):
+        release.build("X86_64", False, out=tmp_path, allow_dirty=True)
+    assert list(tmp_path.rglob("dq_runner*")) == []
+    with pytest.raises(ReleaseError, match="nothing is built"):
+        release.built(tmp_path)
 
 
 # -- what a release is made of --------------------------------------------------------------------------------
@@ -184,11 +202,11 @@ def test_outside_of_a_clone_nothing_is_built_unless_it_is_meant(
 
 
 def test_a_zip_does_not_depend_on_who_compresses() -> None:
-    with zipfile.ZipFile(io.BytesIO(release.zip_bytes({"b": b"2" * 99, "a": b"1"}))) as archive:
+    with zipfile.ZipFile(io.BytesIO(archives.zip_bytes({"b": b"2" * 99, "a": b"1"}))) as archive:
         found = [
             (one.filename, one.compress_type, one.date_time, one.create_system) for one in archive.infolist()
         ]
-    assert found == [(name, zipfile.ZIP_STORED, release.ZIP_TIME, 3) for name in ("a", "b")]
+    assert found == [(name, zipfile.ZIP_STORED, archives.ZIP_TIME, 3) for name in ("a", "b")]
 
 
 # -- shipped --------------------------------------------------------------------------------------------------
@@ -231,6 +249,49 @@ def test_without_its_python_packages_nothing_is_complete(bucket: Bucket, tmp_pat
     with pytest.raises(ReleaseError, match=r"build_zip\.sh --python"):
         release.upload(bucket, one, tmp_path)
     assert bucket.get(f"releases/{one.id}/manifest.json") is None
+
+
+def test_the_runners_zip_is_uploaded_once_and_its_digest_told(
+    account: None,
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = made(tmp_path, daily="1")
+    monkeypatch.setattr(release, "built", lambda: one)
+    monkeypatch.setattr(release.upload, "__defaults__", (tmp_path,))
+    assert shipping(bucket, tmp_path, "upload") == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    body = bucket.get(one.runner_key) or b""
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    assert first == f'dq_runner_package = {{ key = "{one.runner_key}", sha256_base64 = "{digest}" }}'
+    # Built where zlib compresses otherwise: the same files, and what is there stays and is told.
+    other = archives.zip_bytes({"main.py": b"runner"})
+    assert other != body
+    (tmp_path / one.runner_key).write_bytes(other)
+    assert shipping(bucket, tmp_path, "upload") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first
+    assert bucket.get(one.runner_key) == body
+    # Other files under its name.
+    (tmp_path / one.runner_key).write_bytes(archives.zip_bytes({"main.py": b"another"}))
+    assert shipping(bucket, tmp_path, "upload") == 1
+    assert f"{one.runner_key} is there and is another" in capsys.readouterr().err
+
+
+def test_a_release_of_before_the_runner_can_be_activated(
+    bucket: Bucket, values: dict[str, str], tmp_path: Path
+) -> None:
+    one = made(tmp_path, daily="1")
+    release.upload(bucket, one, tmp_path)
+    manifest = json.loads((one.folder / "manifest.json").read_bytes())
+    del manifest["runner"]
+    body = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    old = hashlib.sha256(body).hexdigest()[:16]
+    for name in one.files:
+        bucket.put(f"releases/{old}/{name}", (one.folder / name).read_bytes())
+    bucket.put(f"releases/{old}/manifest.json", body)
+    assert old in release.activate(bucket, old, values)
 
 
 def test_activation_and_the_way_back(bucket: Bucket, values: dict[str, str], tmp_path: Path) -> None:
@@ -363,7 +424,9 @@ def test_a_creation_that_s3_could_not_decide_is_asked_again(
     assert {one["IfNoneMatch"] for one in asked} == {"*"}
 
 
-@pytest.mark.parametrize("what", ["jobs/a.py", "dags/daily.py", "manifest.json", "python", "sha256"])
+@pytest.mark.parametrize(
+    "what", ["jobs/a.py", "dags/daily.py", "manifest.json", "python", "sha256", "runner", "runner.sha256"]
+)
 @pytest.mark.parametrize("how", ["changed", "gone"])
 def test_nothing_of_a_release_that_is_not_what_was_uploaded_is_activated(
     bucket: Bucket, values: dict[str, str], tmp_path: Path, what: str, how: str
@@ -371,14 +434,19 @@ def test_nothing_of_a_release_that_is_not_what_was_uploaded_is_activated(
     one = made(tmp_path, daily="1")
     release.upload(bucket, one, tmp_path)
     base = f"releases/{one.id}"
-    key = {"python": one.python_key, "sha256": f"{one.python_key}.sha256"}.get(what, f"{base}/{what}")
+    key = {
+        "python": one.python_key,
+        "sha256": f"{one.python_key}.sha256",
+        "runner": one.runner_key,
+        "runner.sha256": f"{one.runner_key}.sha256",
+    }.get(what, f"{base}/{what}")
     if how == "gone":
         bucket.delete(key)
     else:
         bucket.put(key, b'{"files": {}, "python": "x"}')
     with pytest.raises(ReleaseError) as refused:
         release.activate(bucket, one.id, values)
-    assert (base in str(refused.value)) or (one.python_key in str(refused.value))
+    assert any(part in str(refused.value) for part in (base, one.python_key, one.runner_key))
     assert bucket.keys("dags/") == []
     assert bucket.get("active.json") is None
 
@@ -600,13 +668,13 @@ def members() -> dict[str, tuple[bytes, int]]:
 
 
 def test_an_archive_of_the_same_files_is_the_same(tmp_path: Path) -> None:
-    release.write_tar(tmp_path / "a", members())
-    release.write_tar(tmp_path / "b", dict(reversed(members().items())))
+    archives.write_tar(tmp_path / "a", members())
+    archives.write_tar(tmp_path / "b", dict(reversed(members().items())))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_the_launcher_finds_the_packages_behind_what_spark_puts_first(tmp_path: Path) -> None:
-    release.write_tar(tmp_path / "a", members())
+    archives.write_tar(tmp_path / "a", members())
     environment = tmp_path / "with space" / "environment"
     with tarfile.open(tmp_path / "a") as archive:
         archive.extractall(environment, filter="data")
