@@ -69,7 +69,7 @@ locals {
     }
   }
 
-  dq_metrics = "DataQuality"
+  dq_metrics = "Lakehouse/DataQuality"
   network_interfaces = [
     "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets",
     "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses",

@@ -85,7 +85,7 @@ ALLOWED = [
     ("dq_runner", LIST, DQ, {}),
     ("dq_runner", "secretsmanager:GetSecretValue", f"{SECRET}snowflake/dq-platform-credentials-a1B2c3", {}),
     ("dq_runner", "sns:Publish", f"arn:aws:sns:eu-central-1:{ACCOUNT}:lakehouse-dev-alerts", {}),
-    ("dq_runner", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "DataQuality"}),
+    ("dq_runner", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "Lakehouse/DataQuality"}),
     ("dq_runner", "logs:PutLogEvents", f"arn:aws:logs:eu-central-1:{ACCOUNT}:log-group:{RUNNER_LOG}:log-stream:1", {}),
     ("dq_runner", "ec2:CreateNetworkInterface", "*", {}),
     *(("dq_dashboard", GET, f"{DQ}/{key}", {}) for key in DQ_KEYS),
