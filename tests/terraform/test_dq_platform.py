@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts import runner_package
 from tests.support import REPO
@@ -43,6 +44,12 @@ def test_it_is_told_where_reports_secret_and_notices_are_and_no_more(planned: Pl
     text = (REPO / "terraform" / "main.tf").read_text()
     block = text.split("runner_environment = {")[1].split("}")[0]
     assert {line.split("=")[0].strip() for line in block.splitlines() if "=" in line} == names
+
+
+def test_its_role_may_send_the_metrics_that_its_settings_name() -> None:
+    settings = yaml.safe_load((REPO / "config" / "dq_platform.yaml").read_text())
+    policy = (REPO / "terraform" / "iam.tf").read_text()
+    assert f'dq_metrics = "{settings["metrics"]["namespace"]}"' in policy
 
 
 def test_it_runs_once_a_day_at_six_and_somebody_hears_where_it_does_not(planned: Planned) -> None:
