@@ -30,6 +30,10 @@ setup: ## Install everything into the clone (.venv, .local/jars); a second run i
 demo: setup ## The whole day on this machine: sources to Gold by real Airflow, Spark and Kafka (DATA_DIR=path: your files)
 	@$(PYTHON) -m local.demo
 
+.PHONY: dq-demo
+dq-demo: setup ## Snowflake tables with known flaws: checked, reported, shown at a loopback URL until Ctrl-C (ONCE=1: the proof)
+	@$(PYTHON) -m local.dq_demo
+
 .PHONY: demo-poisoned
 demo-poisoned: setup ## The same day with bad data: what stops, what it says, how the next day recovers (20 minutes)
 	@$(PYTHON) -m local.demo --poisoned

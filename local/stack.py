@@ -209,6 +209,13 @@ def choose_ports(state: Path, supervisor: Supervisor) -> dict[str, int]:
     return ports
 
 
+def free_port(port: int) -> int:
+    """This port of the loopback, or the next one above it that is free and that no service is known by."""
+    while port in RESERVED_PORTS or not _free(port):
+        port += 1
+    return port
+
+
 def _ephemeral(taken: set[int]) -> int:
     while True:
         with socket.socket() as s:

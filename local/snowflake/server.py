@@ -375,6 +375,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         port=args.port,
         log_level="warning",
         access_log=False,
+        timeout_graceful_shutdown=1,  # seconds: a statement that hangs would keep the server
     )
     return 0
 
