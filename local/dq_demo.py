@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -63,12 +64,13 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
             environment = runner_environment(running)
             os.environ.update(environment)
             url = ends.enter_context(page(environment, state))
-        at = datetime.now(UTC)
+        at = datetime.combine(today, datetime.now(UTC).time(), UTC)
         with clock.step("Tables, clean and flawed"):
             made, sample = dq_tables.shop(today), dq_tables.sample_orders(today)
             fill(running, made, sample)
             print(told_tables(made, sample))
         with clock.step("Eight weeks of history, from the rows"):
+            forget(running, environment["S3_DQ_REPORTS_BUCKET"])
             days = dq_history.write(environment["S3_DQ_REPORTS_BUCKET"], made, sample, at)
             say(f"{days} days in s3://{environment['S3_DQ_REPORTS_BUCKET']}/reports/measures/")
         with clock.step("The runner, a day ago: before the flaws came"):
@@ -218,6 +220,15 @@ def fill(running: Stack, made: Shop, sample: OrderRows) -> None:
     admin.grant(*dq_tables.grants(made))
 
 
+def forget(running: Stack, bucket: str) -> None:
+    """Reports of an earlier demo would say what is new and what has fallen silent."""
+    s3 = running.client("s3")
+    for listed in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        names = [{"Key": found["Key"]} for found in listed.get("Contents", [])]
+        if names:
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": names, "Quiet": True})
+
+
 def _admin(running: Stack) -> Admin:
     return Admin(running.exports["LOCAL_SNOWFLAKE_HOST"], running.exports["LOCAL_SNOWFLAKE_PORT"])
 
@@ -353,11 +364,14 @@ def told_proof(problems: list[str], flaws: list[Flaw]) -> str:
 
 
 def look_around(url: str, environment: Mapping[str, str], running: Stack) -> str:
-    lake = stack.lake_name(running.state)
+    report = f"s3://{environment['S3_DQ_REPORTS_BUCKET']}/{LATEST}"
+    lake = f"LAKEHOUSE_STATE_DIR={shlex.quote(os.path.relpath(running.state, REPO))}"
+    config = CONFIG.relative_to(REPO)
     return (
-        f"\nThe page    {url}\nThe report  s3://{environment['S3_DQ_REPORTS_BUCKET']}/{LATEST}\n"
-        f"            aws --endpoint-url {running.aws_endpoint} s3 cp "
-        f"s3://{environment['S3_DQ_REPORTS_BUCKET']}/{LATEST} -\nThe lake    {lake}"
+        f"\nThe page       {url}"
+        f"\nThe report     aws --endpoint-url {running.aws_endpoint} s3 cp {report} -"
+        f"\nOne table      {lake} scripts/dq.py explore SALES.SHOP.PAYMENTS --config {config}"
+        f"\nRules, tables  {config}/, local/snowflake/dq_tables.py"
     )
 
 
@@ -367,9 +381,8 @@ def main() -> int:
         "--today", type=date.fromisoformat, help="the day after the one under test (default: today, UTC)"
     )
     arguments = parser.parse_args()
-    state = (
-        stack.state_dir() if "LAKEHOUSE_STATE_DIR" in os.environ else REPO / ".local" / "lakes" / "dq-demo"
-    )
+    given = os.environ.get("LAKEHOUSE_STATE_DIR")
+    state = Path(given).resolve() / "dq-demo" if given else REPO / ".local" / "lakes" / "dq-demo"
     signal.signal(signal.SIGTERM, interrupt)
     try:
         return dq_demo(state, arguments.today or datetime.now(UTC).date(), once=os.environ.get("ONCE") == "1")
