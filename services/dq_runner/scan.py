@@ -7,23 +7,25 @@ table, and SQL that somebody wrote.
 How rows are counted:
 
 - A NULL breaks ``not_null`` and no other rule: what is not known breaks nothing.
-- NaN is no number: it breaks every ``range``.
+- NaN is no number: it breaks every ``range``. A regular expression describes the whole value.
 - ``unique`` counts the rows beyond the first of each key; a key with a NULL in it is not compared. Of a declared key
   the rows of the window are counted, and the first may lie outside; by convention the window alone is compared.
-- ``not_null`` of the date column counts in the whole table: a row without a date is in no window.
+- ``not_null`` and ``not_in_future`` of the date column count in the whole table: rows without a date, or with one that
+  lies ahead, are in no window.
 - A share is failed rows ÷ rows in the window (of those that ``where`` means), and 0 where there are none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from dq_runner import checks, sql
-from dq_runner.checks import Check, Draft, Judge, Scan, Values, Verdict, as_moment
+from dq_runner.checks import Check, Verdict, as_moment
+from dq_runner.draft import Draft, Rows, Scan
 from dq_runner.model import Column, ColumnMeasure, Measures, Result, Rule, Table, TableName, Window
 
 #: Aggregates of one scan, and letters of its SQL (Snowflake takes 1 MB): what is beyond goes into another scan.
@@ -77,13 +79,19 @@ class Plan:
 
     def judge(self, answers: Mapping[int, Answer]) -> list[Result]:
         """A result of every rule, in their order; one whose query has no answer is an error."""
-        values = _values(answers)
-        return [self._result(check, answers, values) for check in self.checks]
+        return [self._result(check, answers) for check in self.checks]
+
+    def sample(self, result: Result, most: int) -> str:
+        """A query of the keys of at most so many rows that break a rule; empty where no key of the table is known."""
+        found = next((one.sample for one in self.checks if one.rule is result.rule), "")
+        return f"{found}\nLIMIT {most}" if found and result.status == "failed" else ""
 
     def measures(self, answers: Mapping[int, Answer]) -> Measures | None:
         """What the scan measured for the table's history; None where a part of it has no answer."""
-        values = _values(answers)
         first = answers.get(0, Answer())
+        values = {
+            name: value for answer in answers.values() for row in answer.rows for name, value in row.items()
+        }
         try:
             columns = {
                 name: ColumnMeasure(int(values[nulls]), int(values[distinct]) if distinct else None)
@@ -95,16 +103,12 @@ class Plan:
         statement = self.queries[0].sql
         return Measures(self.table.name, self.window, rows, newest, columns, statement, first.query_id)
 
-    def _result(self, check: Check, answers: Mapping[int, Answer], values: Values) -> Result:
+    def _result(self, check: Check, answers: Mapping[int, Answer]) -> Result:
         if check.judge is None:
-            return Result(
-                self.table.name, check.rule, check.status, expected=check.expected, message=check.refused
-            )
+            return Result(self.table.name, check.rule, check.status, message=check.refused)
         number = self.places[check.needs[0]]
-        answer = answers.get(number, Answer(failure="the query has no answer"))
-        verdict = _verdict(
-            check, check.judge, [answers.get(self.places[need]) for need in check.needs], values
-        )
+        asked = {need: answers.get(self.places[need]) for need in check.needs}
+        answer = answers.get(number, Answer())
         return Result(
             table=self.table.name,
             rule=check.rule,
@@ -113,30 +117,36 @@ class Plan:
             query_id=answer.query_id,
             seconds=answer.seconds,
             credits=answer.credits,
-            **vars(verdict),
+            **vars(_verdict(check, asked)),
         )
 
 
-def _verdict(check: Check, judge: Judge, asked: Sequence[Answer | None], values: Values) -> Verdict:
-    for answer in asked:
+def sampled(result: Result, answer: Answer) -> Result:
+    """The result with the keys that the answer of its sample has."""
+    keys = tuple({name: str(value) for name, value in row.items()} for row in answer.rows)
+    return replace(result, samples=keys)
+
+
+def _verdict(check: Check, asked: Mapping[str, Answer | None]) -> Verdict:
+    """``asked``: the answer in which each value that the check needs has to be."""
+    values: dict[str, Any] = {}
+    for name, answer in asked.items():
         if answer is None:
-            return Verdict("error", message="the query has no answer")
+            return Verdict("error", message="its query has no answer")
         if answer.failure or answer.skipped:
             return Verdict("skipped" if answer.skipped else "error", message=answer.failure)
+        if len(answer.rows) != 1 or name not in answer.rows[0]:
+            return Verdict("error", message=f"received {len(answer.rows)} rows, expected one with {name}")
+        values[name] = answer.rows[0][name]
+    return _judged(check, values)
+
+
+def _judged(check: Check, values: Mapping[str, Any]) -> Verdict:
+    assert check.judge is not None
     try:
-        return judge(values)
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        return Verdict(
-            "error", message=f"the answer is not what was asked for: {type(error).__name__} of {error}"
-        )
-
-
-def _values(answers: Mapping[int, Answer]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for answer in answers.values():
-        if len(answer.rows) == 1:
-            found |= answer.rows[0]
-    return found
+        return check.judge(values)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        return Verdict("error", message=f"an answer that cannot be: {error}")
 
 
 # Planning ----------------------------------------------------------------------------------------------------------
@@ -160,48 +170,53 @@ def plan(
     may refer. ``apart``: keys by convention are looked up by queries of their own, so that a table that cannot be read
     fails no rule of this one. A rule that the table's columns do not allow gets its result without a query.
     """
-    draft = Draft.of(table, window, at, known or {}, apart=apart)
-    measured = {} if draft.window_scan is None else _measure(draft, draft.window_scan)
+    draft = Draft.of(table, rules, window, at, known or {}, apart=apart)
+    measured = {} if draft.window_scan is None else _measure(table, draft.window_scan)
     made = tuple(checks.check(draft, rule) for rule in rules)
     queries: list[Query] = []
     places: dict[str, int] = {}
-    for scan in (draft.window_scan, draft.whole_scan):
-        for part in [] if scan is None else _parts(scan):
-            places |= dict.fromkeys(part.aliases.values(), len(queries))
-            queries.append(_query(table, part, made))
+    for part in _parts(draft):
+        places |= dict.fromkeys(part.aliases.values(), len(queries))
+        queries.append(_query(part, made))
     for alias, statement, rule in draft.extra:
         places[alias] = len(queries)
         queries.append(Query(statement, (rule,), is_scan=False))
     return Plan(table, window, tuple(queries), made, places, measured)
 
 
-def _measure(draft: Draft, scan: Scan) -> dict[str, tuple[str, str]]:
-    scan.rows()
-    if draft.table.date_column is not None:
-        scan.add(f"MAX({sql.column(draft.table.date_column.name)})", "NEWEST")
-    return {column.name: _measured(scan, column) for column in draft.table.columns}
+def _measure(table: Table, scan: Scan) -> dict[str, tuple[str, str]]:
+    scan.add("COUNT(*)", "ROWS")
+    if table.date_column is not None:
+        scan.add(f"MAX({sql.column(table.date_column.name)})", "NEWEST")
+    return {column.name: _measured(scan, column) for column in table.columns}
 
 
 def _measured(scan: Scan, column: Column) -> tuple[str, str]:
     name = sql.column(column.name)
-    nulls = scan.add(checks.count(f"{name} IS NULL"))
+    nulls = Rows(scan).count(f"{name} IS NULL")
     return nulls, scan.add(f"COUNT(DISTINCT {name})") if column.family in _COUNTED else ""
 
 
-def _parts(scan: Scan) -> list[Scan]:
-    """A scan as several, where its aggregates are more than one statement takes."""
-    parts = [Scan(scan.source, scan.condition, scan.prefix)]
+def _parts(draft: Draft) -> list[Scan]:
+    """The scans, each as several where its aggregates are more than one statement takes."""
+    scans = [scan for scan in (draft.window_scan, draft.whole_scan) if scan is not None]
+    return [part for scan in scans for part in _divided(scan)]
+
+
+def _divided(scan: Scan) -> list[Scan]:
+    parts: list[Scan] = []
     letters = 0
     for expression, alias in scan.aliases.items():
-        letters += len(expression) + len(alias) + 8
-        if len(parts[-1].aliases) == MOST_AGGREGATES or letters > MOST_LETTERS:
+        join = scan.joins.get(alias, "")
+        letters += len(expression) + len(join)
+        if not parts or len(parts[-1].aliases) == MOST_AGGREGATES or letters > MOST_LETTERS:
             parts.append(Scan(scan.source, scan.condition, scan.prefix))
-            letters = len(expression)
-        parts[-1].add(expression, alias, scan.joins.get(alias, ""))
-    return [part for part in parts if part.aliases]
+            letters = len(expression) + len(join)
+        parts[-1].add(expression, alias, join)
+    return parts
 
 
-def _query(table: Table, part: Scan, made: Sequence[Check]) -> Query:
+def _query(part: Scan, made: Sequence[Check]) -> Query:
     aliases = set(part.aliases.values())
     rules = tuple(check.rule for check in made if aliases & set(check.needs))
     return Query(part.statement(), rules, is_scan=True)

@@ -6,14 +6,28 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from dq_runner.documents import Exact, Many, Part, Reason, Text, Word
 from dq_runner.model import Rule, Severity
 from dq_runner.patterns import FullPattern, TablePattern
 from dq_runner.rules import custom_sql, regexes
 
-Bound = Decimal | int | str
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError("a number, or a day or time in UTC, as 2026-01-31 or 2026-01-31T09:30:00")
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str | int | Decimal | bool):
+        raise ValueError("text, a number, true or false")
+    return value
+
+
+Bound = Annotated[Any, AfterValidator(_plain)]
+Value = Annotated[Any, AfterValidator(_scalar)]
 Share = Annotated[Exact, Field(ge=0, le=1)]
 
 
@@ -100,7 +114,7 @@ class Unique(_OfKey):
 
 class AcceptedValues(_OfColumns):
     kind: Literal["accepted_values"]
-    values: Annotated[Many[str | int | Decimal | bool], Field(min_length=1, max_length=10_000)]
+    values: Annotated[Many[Value], Field(min_length=1, max_length=10_000)]
 
     def params(self) -> dict[str, Any]:
         return {"values": self.values}
@@ -113,7 +127,7 @@ def _ordered(least: Bound | None, most: Bound | None) -> None:
         return
     if isinstance(least, str) != isinstance(most, str):
         raise ValueError("min and max that are both numbers or both dates")
-    if least > most:  # type: ignore[operator]
+    if least > most:
         raise ValueError(f"min at most max, which is {most}")
 
 
@@ -210,8 +224,9 @@ class Freshness(_Rule):
 
 
 class CustomSql(_Rule):
-    """One SELECT that lists the rows that break the rule, or counts them. ``{table}`` and ``{window}`` stand for the
-    table's name and for the condition of its window.
+    """One SELECT that lists the rows that break the rule, or counts them.
+
+    ``{table}`` stands for the table, ``{rows}`` for its rows in the window. A share is of the rows in the window.
     """
 
     kind: Literal["custom_sql"]
@@ -223,6 +238,14 @@ class CustomSql(_Rule):
     def _is_one_select(cls, value: str) -> str:
         custom_sql.parsed(value)
         return value
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> CustomSql:
+        if self.where:
+            raise ValueError("a condition in the statement itself, not where")
+        if self.max_share and "{rows}" not in self.sql:
+            raise ValueError("{rows} in a statement with max_share, which is of the rows in the window")
+        return self
 
     def keys(self) -> tuple[tuple[str, ...], ...]:
         return ((),)

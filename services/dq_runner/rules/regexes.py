@@ -12,6 +12,9 @@ import warnings
 #: \d \w \s and their opposites, \n \r \t, and any sign that is no letter or digit.
 _ESCAPES = re.compile(r"\\(?:([dDwWsSnrt])|([^A-Za-z0-9]))", re.DOTALL)
 
+#: What RE2 takes.
+_MOST_REPEATS = 1_000
+
 
 def check(pattern: str) -> None:
     """Raises ValueError, which says what a pattern has to be, where it does not mean the same everywhere."""
@@ -26,6 +29,8 @@ def check(pattern: str) -> None:
     bare = _ESCAPES.sub("_", pattern)
     if "(?" in bare or re.search(r"[*+?}][?+]", re.sub(r"\[\^?\]?[^]]*\]", "_", bare)):
         raise ValueError("neither lookaround, options, non-capturing groups nor lazy or possessive repeats")
+    if any(int(number) > _MOST_REPEATS for number in re.findall(r"[{,]([0-9]+)(?=[,}])", bare)):
+        raise ValueError(f"at most {_MOST_REPEATS} repeats")
     try:
         with warnings.catch_warnings():
             # [[:alpha:]] looks like a set within a set to Python.
