@@ -7,6 +7,7 @@ external one) are refused: nobody can tell from the statement what they do.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from dq_runner.model import Table, TableName
 from dq_runner.rules.codes import listed
 
 _DIALECT = "snowflake"
+# It logs what it takes for no SELECT, which is refused here with a word of its own.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 #: ``{table}``: the table; ``{rows}``: its rows in the window.
 _STANDS_FOR = {"{table}": "DQ__TABLE", "{rows}": "DQ__ROWS"}
 
@@ -36,7 +39,7 @@ _REFUSED: tuple[tuple[type[exp.Expr], str], ...] = (
 #: Functions that the parser does not know by a class of their own, and that only compute.
 _KNOWN = frozenset(
     listed("""
-    ARRAY_EXCEPT CHARINDEX DIV0 DIV0NULL EDITDISTANCE EQUAL_NULL HAVERSINE INSERT IS_NULL_VALUE
+    ARRAY_EXCEPT CHARINDEX DIV0 DIV0NULL EDITDISTANCE EQUAL_NULL HASH HAVERSINE INSERT IS_NULL_VALUE
     JAROWINKLER_SIMILARITY OBJECT_KEYS PARSE_URL REGEXP_COUNT REGEXP_INSTR STRTOK TO_BINARY TO_CHAR TO_DECIMAL
     TO_NUMBER TO_NUMERIC TO_VARCHAR TRY_TO_DECIMAL TRY_TO_NUMBER TRY_TO_NUMERIC TYPEOF ZEROIFNULL
 """)
@@ -47,11 +50,10 @@ _ACTING = ("AI", "SYSTEM", "CORTEX")
 
 @dataclass(frozen=True)
 class Statement:
-    """``counts``: its one value is a number of rows; else it lists them. ``of_window``: it reads the window's rows."""
+    """``counts``: its one value is a number of rows; else it lists them."""
 
     sql: str
     counts: bool
-    of_window: bool
 
 
 def parsed(text: str) -> exp.Query:
@@ -65,24 +67,29 @@ def parsed(text: str) -> exp.Query:
     if not isinstance(root, exp.Select | exp.SetOperation):
         raise ValueError(f"one SELECT, not {root.key.upper()}")
     _prove(root)
+    _require_places(root)
     return root
+
+
+def _require_places(root: exp.Query) -> None:
+    """The placeholders stand where a table does: a name in text or before a column would be left as it is."""
+    for node in root.find_all(exp.Identifier, exp.Literal, exp.Var):
+        is_table = isinstance(node.parent, exp.Table) and node.arg_key == "this" and not node.parent.db
+        if not is_table and any(name in str(node.this).upper() for name in _STANDS_FOR.values()):
+            raise ValueError("{table} and {rows} after FROM or JOIN only, with an alias by which columns are named")
 
 
 def on(text: str, table: TableName, window: str) -> Statement:
     """The statement for one table. ``window`` is the condition of its window."""
     root = parsed(text)
-    of_window = False
     for node in list(root.find_all(exp.Table)):
         if node.name == _STANDS_FOR["{table}"]:
-            node.set("this", None)
             _name(node, table)
         elif node.name == _STANDS_FOR["{rows}"]:
-            of_window = True
-            rows = sqlglot.parse_one(
-                f"SELECT * FROM {names.full_name(table)} AS {names.ALIAS} WHERE {window}", read=_DIALECT
-            )
-            node.replace(exp.Subquery(this=rows, alias=node.args.get("alias")))
-    return Statement(_text(root), _counts(root), of_window)
+            rows = f"SELECT * FROM {names.full_name(table)} AS {names.ALIAS} WHERE {window}"
+            kept = {name: node.args.get(name) for name in ("alias", "joins", "pivots", "sample")}
+            node.replace(exp.Subquery(this=sqlglot.parse_one(rows, read=_DIALECT), **kept))
+    return Statement(_text(root), _counts(root))
 
 
 def _name(node: exp.Table, table: TableName) -> None:
@@ -94,8 +101,9 @@ def _name(node: exp.Table, table: TableName) -> None:
 def condition(text: str) -> exp.Expr:
     """A condition on one row. Raises ValueError where it is none."""
     found = _statements(f"SELECT 1 FROM T WHERE (\n{text}\n)")
-    where = found[0].args.get("where") if len(found) == 1 and isinstance(found[0], exp.Select) else None
-    if where is None or not isinstance(where.this, exp.Paren):
+    parts = {name for one in found for name, part in one.args.items() if part}
+    where = found[0].args.get("where") if len(found) == 1 else None
+    if where is None or not isinstance(where.this, exp.Paren) or not parts <= {"expressions", "from_", "where"}:
         raise ValueError("one condition on the columns of a row")
     given: exp.Expr = where.this.this
     _prove(given)
