@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from lakehouse.errors import Violation
 
@@ -50,7 +51,8 @@ Text = Annotated[str, StringConstraints(max_length=4_000)]
 #: Long enough to say something.
 Reason = Annotated[str, StringConstraints(min_length=8, max_length=1_000)]
 
-MOST_BYTES = 1_048_576
+#: Of one file. YAML is read in Python; more rules go into more files.
+MOST_BYTES = 262_144
 _DEEPEST = 40
 _SHOWN = 80
 
@@ -123,35 +125,68 @@ def validated(document: Document, model: type[Model]) -> Model | None:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        for item in error.errors(include_url=False):
-            place = _place(document.values, item["loc"])
-            received = "nothing" if item["type"] == "missing" else shown(item["input"])
-            if item["type"] == "extra_forbidden":
-                received = f"the key {place[-1]!s}" if place else received
-            document.mistake(place, received, _expected(item, model))
+        for item in _errors(error):
+            _add(item, document)
         return None
 
 
-def _expected(item: Any, model: type[BaseModel]) -> str:
+def _errors(error: ValidationError) -> list[ErrorDetails]:
+    """Each mistake once: a list of which an item is wrong is not too short as well."""
+    found = error.errors(include_url=False)
+    inner = {item["loc"][:-1] for item in found}
+    return [item for item in found if item["type"] != "too_short" or item["loc"] not in inner]
+
+
+def _add(item: ErrorDetails, document: Document) -> None:
+    place = _place(document.values, item["loc"], keep_last=item["type"] == "missing")
+    received = "nothing" if item["type"] == "missing" else shown(item["input"])
     if item["type"] == "extra_forbidden":
-        return "no such key: see the comments in the file and docs/dq-platform.md"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return message.removeprefix("Input should be ")
+        received = "a key that nothing reads"
+    if item["type"] == "union_tag_invalid":
+        received = f"the kind {item['ctx']['tag']}"
+    document.mistake(place, received, _expected(item))
 
 
-def _place(values: Any, found: tuple[Any, ...]) -> Place:
-    """pydantic's place without the names of variants and models that are no part of the document."""
+#: pydantic's words for developers, in those of the person who wrote the file.
+_WORDS = {
+    "extra_forbidden": "one of the keys that docs/dq-platform.md lists",
+    "missing": "a value",
+    "tuple_type": "a list",
+    "is_instance_of": "a number",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "string_type": "text (in quotes, where it looks like a number)",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "date_type": "a day, as 2026-01-31",
+    "union_tag_not_found": "a kind",
+    "union_tag_invalid": "a kind, one of {expected_tags}",
+    "too_short": "at least {min_length} in the list",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "recursion_loop": "fewer levels",
+}
+
+
+def _expected(item: ErrorDetails) -> str:
+    words = _WORDS.get(item["type"])
+    if words is not None:
+        return words.format(**item.get("ctx", {}))
+    return item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _place(values: Any, found: tuple[int | str, ...], *, keep_last: bool) -> Place:
+    """pydantic's place without the names of kinds and models, which are no part of the document."""
     place: list[str | int] = []
-    for number, part in enumerate(found):
-        last = number == len(found) - 1
-        if isinstance(values, Mapping) and (part in values or last):
-            values = values.get(part)
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+    for part in found:
+        there = (
+            range(len(values)) if isinstance(values, list) else values if isinstance(values, Mapping) else ()
+        )
+        if part in there:
             values = values[part]
-        elif not (last and isinstance(values, Mapping)):
-            continue
-        place.append(part)
-    return tuple(place)
+            place.append(part)
+    return (*place, found[-1]) if keep_last else tuple(place)
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
@@ -182,8 +217,8 @@ def parse(text: str, document: Document) -> None:
     try:
         loader = _Loader(text)
         _refuse_references(text, document)
-        node = loader.get_single_node()
-        if node is not None and not document.mistakes:
+        node = None if document.mistakes else loader.get_single_node()
+        if node is not None:
             document.values = _value(node, (), document)
     except yaml.MarkedYAMLError as error:
         marks = [mark.line for mark in (error.problem_mark, error.context_mark) if mark is not None]
@@ -193,31 +228,28 @@ def parse(text: str, document: Document) -> None:
         place = getattr(error, "position", 0)
         document.lines[()] = text[:place].count("\n") + 1
         document.mistake((), "a control character", "a text")
-    except RecursionError:
-        document.mistakes.clear()
-        document.mistake((), "more levels than can be read", f"at most {_DEEPEST}")
     finally:
         if loader is not None:
             loader.dispose()
 
 
 def _refuse_references(text: str, document: Document) -> None:
+    """And nesting that no file needs: reading it would take the square of its depth."""
+    depth = 0
     for event in yaml.parse(text, _Loader):
-        anchor = getattr(event, "anchor", None)
-        tag = getattr(event, "tag", None)
-        if anchor is None and tag is None:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor is None and tag is None and depth <= _DEEPEST:
             continue
         document.lines[()] = event.start_mark.line + 1 if event.start_mark else 1
-        received = f"the tag {tag}" if anchor is None else f"the anchor or alias {anchor}"
-        document.mistake((), received, "neither anchors, aliases nor tags")
+        received = f"the tag {tag}" if tag is not None else f"{depth} levels"
+        received = received if anchor is None else f"the anchor or alias {anchor}"
+        document.mistake((), received, f"neither anchors, aliases nor tags, and at most {_DEEPEST} levels")
         return
 
 
 def _value(node: yaml.Node, place: Place, document: Document) -> Any:
     document.lines[place] = node.start_mark.line + 1
-    if len(place) > _DEEPEST:
-        document.mistake(place[:3], f"{len(place)} levels", f"at most {_DEEPEST}")
-        return None
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, place, document)
     if isinstance(node, yaml.SequenceNode):

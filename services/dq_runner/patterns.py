@@ -60,12 +60,13 @@ def plain(part: str) -> str:
 def _compiled(part: str) -> re.Pattern[str]:
     if part.startswith('"'):
         return re.compile(re.escape(plain(part)))
-    # Runs of stars mean one: several would be tried in all their combinations.
-    pieces = re.split(r"([*?])", re.sub(r"\*+", "*", part))
-    wild = {"*": ".*?", "?": "."}
-    return re.compile(
-        "".join(wild.get(piece) or re.escape(piece) for piece in pieces), re.IGNORECASE | re.DOTALL
+    first, *others = (
+        "".join("." if sign == "?" else re.escape(sign) for sign in piece) for piece in re.split(r"\*+", part)
     )
+    # What follows a star is taken where it is found first, for good: trying all places would take ages.
+    between = "".join(f"(?>.*?{piece})" for piece in others[:-1])
+    last = f".*{others[-1]}" if others else ""
+    return re.compile(f"{first}{between}{last}", re.IGNORECASE | re.DOTALL)
 
 
 def _of(least: int, most: int, form: str) -> AfterValidator:

@@ -76,7 +76,9 @@ def _require_places(root: exp.Query) -> None:
     for node in root.find_all(exp.Identifier, exp.Literal, exp.Var):
         is_table = isinstance(node.parent, exp.Table) and node.arg_key == "this" and not node.parent.db
         if not is_table and any(name in str(node.this).upper() for name in _STANDS_FOR.values()):
-            raise ValueError("{table} and {rows} after FROM or JOIN only, with an alias by which columns are named")
+            raise ValueError(
+                "{table} and {rows} after FROM or JOIN only, with an alias by which columns are named"
+            )
 
 
 def on(text: str, table: TableName, window: str) -> Statement:
@@ -103,7 +105,11 @@ def condition(text: str) -> exp.Expr:
     found = _statements(f"SELECT 1 FROM T WHERE (\n{text}\n)")
     parts = {name for one in found for name, part in one.args.items() if part}
     where = found[0].args.get("where") if len(found) == 1 else None
-    if where is None or not isinstance(where.this, exp.Paren) or not parts <= {"expressions", "from_", "where"}:
+    if (
+        where is None
+        or not isinstance(where.this, exp.Paren)
+        or not parts <= {"expressions", "from_", "where"}
+    ):
         raise ValueError("one condition on the columns of a row")
     given: exp.Expr = where.this.this
     _prove(given)

@@ -35,7 +35,9 @@ FAMILIES: dict[str, Family] = {
 _DDL = {"NUMBER": "NUMBER(18,2)", "INTEGER": "NUMBER(38,0)"}
 
 
-def table(name: str, columns: Mapping[str, str], date_column: str | None = None, schema: str = "PUBLIC") -> Table:
+def table(
+    name: str, columns: Mapping[str, str], date_column: str | None = None, schema: str = "PUBLIC"
+) -> Table:
     made = tuple(Column(each, kind, FAMILIES[kind]) for each, kind in columns.items())
     dated = next((column for column in made if column.name == date_column), None)
     return Table(TableName("DB", schema, name), "table", made, dated)
@@ -58,7 +60,8 @@ def create(cursor: Any, made: Table, rows: Sequence[Row]) -> None:
     cursor.execute(f"CREATE OR REPLACE TABLE {sql.full_name(made.name)} ({columns})")
     if rows:
         values = ", ".join(
-            f"({', '.join(_literal(row.get(column.name), column) for column in made.columns)})" for row in rows
+            f"({', '.join(_literal(row.get(column.name), column) for column in made.columns)})"
+            for row in rows
         )
         cursor.execute(f"INSERT INTO {sql.full_name(made.name)} SELECT * FROM VALUES {values}")
 
@@ -112,7 +115,9 @@ def moment(value: date | datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def failed(rule: Rule, made: Table, rows: Sequence[Row], window: Window, parents: Collection[Any] = ()) -> int:
+def failed(
+    rule: Rule, made: Table, rows: Sequence[Row], window: Window, parents: Collection[Any] = ()
+) -> int:
     """The rows that break a rule, counted row by row; ``parents``: keys that are there to be found."""
     seen = inside(made, rows, window)
     is_dated = made.date_column is not None and rule.columns == (made.date_column.name,)
@@ -164,7 +169,9 @@ def _in_range(value: Any, least: Any, most: Any) -> bool:
 
 
 def _time(value: Any) -> datetime | None:
-    return None if value is None else moment(datetime.fromisoformat(value) if isinstance(value, str) else value)
+    return (
+        None if value is None else moment(datetime.fromisoformat(value) if isinstance(value, str) else value)
+    )
 
 
 def days_ago(days: float) -> datetime:

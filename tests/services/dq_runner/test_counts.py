@@ -34,7 +34,9 @@ COLUMNS = {
 PARENT = local.table("PARENT", {"ID": "TEXT"})
 
 TEXTS = st.one_of(
-    st.sampled_from(["", " ", "A", "a", "A ", "ä", "O'Brien", "back\\slash", "\\", "%", "{alias}", "x\ny", "日本", "NULL"]),
+    st.sampled_from(
+        ["", " ", "A", "a", "A ", "ä", "O'Brien", "back\\slash", "\\", "%", "{alias}", "x\ny", "日本", "NULL"]
+    ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
 )
 KEYS = st.sampled_from(["1", "2", "3", "O'Brien", "\\"])
@@ -52,7 +54,9 @@ MOMENTS = st.sampled_from(
 )
 ZONES = st.sampled_from([timezone(timedelta(hours=hours)) for hours in (-11, -5, 0, 13)])
 FLOATS = st.sampled_from([0.0, -0.0, 0.1, -1.5, 1e300, float("nan"), float("inf"), float("-inf")])
-AMOUNTS = st.sampled_from([Decimal(text) for text in ("0.00", "-0.01", "0.01", "9999999999999999.99", "12.30")])
+AMOUNTS = st.sampled_from(
+    [Decimal(text) for text in ("0.00", "-0.01", "0.01", "9999999999999999.99", "12.30")]
+)
 
 ROWS = st.fixed_dictionaries(
     {
@@ -60,7 +64,9 @@ ROWS = st.fixed_dictionaries(
         "PART": st.none() | st.integers(1, 2) | st.just(10**18),
         "PARENT_ID": st.none() | KEYS,
         "STATUS": st.none() | TEXTS,
-        "EMAIL": st.none() | TEXTS | st.sampled_from(["a@b.de", "a b@c.de", "a@b", "ä@ö.de", "a@b.de\n", "@b.de"]),
+        "EMAIL": st.none()
+        | TEXTS
+        | st.sampled_from(["a@b.de", "a b@c.de", "a@b", "ä@ö.de", "a@b.de\n", "@b.de"]),
         "AMOUNT": st.none() | AMOUNTS,
         "F": st.none() | FLOATS,
         "FLAG": st.none() | st.booleans(),
@@ -79,7 +85,11 @@ RULES = [
     Rule("unique", ("Z", "STATUS"), origin="declared"),
     Rule("referential", ("PARENT_ID",), params={"to": PARENT.name, "to_columns": ("ID",)}),
     Rule("referential", ("PARENT_ID",), origin="declared", params={"to": "PARENT", "to_columns": ("id",)}),
-    Rule("accepted_values", ("STATUS",), params={"values": ("A", "O'Brien", "back\\slash", "\\", "x\ny", "日本")}),
+    Rule(
+        "accepted_values",
+        ("STATUS",),
+        params={"values": ("A", "O'Brien", "back\\slash", "\\", "x\ny", "日本")},
+    ),
     Rule("accepted_values", ("PART",), params={"values": (1,)}),
     Rule("accepted_values", ("AMOUNT",), params={"values": (0, Decimal("12.3"))}),
     Rule("accepted_values", ("FLAG",), params={"values": (True,)}),
