@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -20,6 +21,9 @@ from dq_runner.report import Report, ResultRow
 from lakehouse import store
 from lakehouse.masks import masked
 
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
 FOLDER = "reports/notices"
 #: SNS takes a subject of fewer than 100 printable ASCII characters (API reference, Publish).
 SUBJECT = 99
@@ -27,7 +31,7 @@ SUBJECT = 99
 LINES = 20
 LINE = 500
 NAME = 200
-_PORTS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 4})
+_LIMITS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 4})
 
 
 def notify(published: Published, bucket: str, topic: str | None, dashboard: str | None = None) -> bool:
@@ -108,13 +112,19 @@ def _counted(number: int, what: str) -> str:
 
 
 def _send(topic: str, subject: str, lines: Sequence[str]) -> None:
-    client = boto3.client("sns", region_name=topic.split(":")[3], config=_PORTS)
     with told(f"the topic {topic}", hint="let the runner's role use sns:Publish on it, and the topic's key"):
-        client.publish(TopicArn=topic, Subject=_subject(subject), Message="\n".join(_printable(lines)))
+        _client(topic).publish(
+            TopicArn=topic, Subject=_subject(subject), Message="\n".join(_printable(lines))
+        )
+
+
+def _client(topic: str) -> SNSClient:
+    """A client of the topic's Region: arn:aws:sns:<Region>:<account>:<name>."""
+    return boto3.client("sns", region_name=topic.split(":")[3], config=_LIMITS)
 
 
 def _subject(text: str) -> str:
-    return text.encode("ascii", "replace").decode()[:SUBJECT]
+    return _printable([text])[0].encode("ascii", "replace").decode()[:SUBJECT]
 
 
 def _printable(lines: Iterable[str]) -> list[str]:

@@ -144,7 +144,7 @@ class TestAnswers:
         client = boto3.client(
             "sns", region_name="eu-central-1", aws_access_key_id="-", aws_secret_access_key="-"
         )
-        monkeypatch.setattr(notify_module.boto3, "client", lambda *_, **__: client)
+        monkeypatch.setattr(notify_module, "_client", lambda topic: client)
         with Stubber(client) as stubber:
             yield stubber
 
