@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse import masks, store
+from lakehouse.bounded import described
 from lakehouse.errors import SourceError
 from lakehouse.masks import masked, register, without_secrets
 from lakehouse.observe import outcome
-from lakehouse.observe.bounded import described
 from lakehouse.secrets import read_secret
 from tests.observe.support import RUN
 from tests.quality.support import make_settings

@@ -57,14 +57,15 @@ class _Case:
     severity: Severity
 
     def history(self, value: Callable[[Day], float | None]) -> Values:
-        found = ((day, value(each)) for day, each in self.days.items())
+        found = ((day.toordinal(), value(each)) for day, each in self.days.items())
         return {day: number for day, number in found if number is not None}
 
     def band(self, history: Values, noise: Noise = lambda level: 0.0) -> Band | None:
         """What is expected of the day; None where the history is too short."""
-        if same_weekday(history, self.day) < self.least:
+        day = self.day.toordinal()
+        if same_weekday(history, day) < self.least:
             return None
-        return band(history, self.day, width=self.threshold, floor=self.floor, noise=noise)
+        return band(history, day, width=self.threshold, floor=self.floor, noise=noise)
 
     def weekdays(self, count: int) -> str:
         return f"{count} {self.day:%A}" + ("s" if count != 1 else "")
@@ -91,7 +92,7 @@ class _Case:
         )
 
     def _too_short(self, history: Values) -> str:
-        found = self.weekdays(same_weekday(history, self.day))
+        found = self.weekdays(same_weekday(history, self.day.toordinal()))
         return f"{found} measured before this one, {self.least} are needed to judge"
 
 
@@ -106,6 +107,12 @@ class _Judged:
     expected: str | None = None
     wrong: str = ""
     skipped: str = ""
+
+
+def _beyond(value: float, low: float, high: float, below: str, above: str) -> str:
+    if value < low:
+        return below
+    return above if value > high else ""
 
 
 def anomaly_results(
@@ -145,8 +152,7 @@ def anomaly_results(
     return results
 
 
-# Volume
-# ---------------------------------------------------------------------------------------------------
+# Volume -----------------------------------------------------------------------------------------------------
 
 
 def _volume(case: _Case) -> _Judged:
@@ -157,7 +163,7 @@ def _volume(case: _Case) -> _Judged:
     if found is None:
         return _Judged(observed, rows, history)
     low, high = max(0, math.ceil(math.expm1(found.low))), math.floor(math.expm1(found.high))
-    wrong = "fewer rows than expected" if rows < low else "more rows than expected" if rows > high else ""
+    wrong = _beyond(rows, low, high, "fewer rows than expected", "more rows than expected")
     expected = f"{low:,} to {high:,} on a {case.day:%A} ({case.weekdays(found.days)})"
     return _Judged(observed, rows, history, expected, wrong)
 
@@ -167,8 +173,7 @@ def _by_chance(level: float) -> float:
     return 1 / math.sqrt(max(math.expm1(level), 0.5))
 
 
-# Freshness
-# ------------------------------------------------------------------------------------------------
+# Freshness --------------------------------------------------------------------------------------------------
 
 
 def _freshness(case: _Case) -> _Judged:
@@ -217,8 +222,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 and minutes else f"{hours} h"
 
 
-# Shares
-# ---------------------------------------------------------------------------------------------------
+# Shares -----------------------------------------------------------------------------------------------------
 
 #: Of a day: how many, of how many rows; None where the day does not know the column.
 _Part = Callable[[Day], tuple[int, int] | None]
@@ -247,19 +251,13 @@ def _share(case: _Case, part: _Part, of: str) -> _Judged:
     found = part(case.today)
     if found is None or found[1] <= 0:
         return _Judged("no rows", None, history, skipped="there are no rows with a value to take a share of")
-    share = round(found[0] / found[1], 4)
+    share = round(min(1.0, found[0] / found[1]), 4)
     observed = f"{_percent(share)} {of}"
     bounds = case.band(history, lambda level: 0.5 / math.sqrt(found[1]))
     if bounds is None:
         return _Judged(observed, share, history)
     low, high = round(_share_of(bounds.low), 4), round(_share_of(bounds.high), 4)
-    wrong = (
-        "a smaller share than expected"
-        if share < low
-        else "a larger share than expected"
-        if share > high
-        else ""
-    )
+    wrong = _beyond(share, low, high, "a smaller share than expected", "a larger share than expected")
     expected = f"{_percents(low, high)} on a {case.day:%A} ({case.weekdays(bounds.days)})"
     return _Judged(observed, share, history, expected, wrong)
 
@@ -268,7 +266,7 @@ def _angle(part: tuple[int, int] | None) -> float | None:
     """The arcsine of the root of a share; of n rows chance moves it by 1 ÷ 2√n wherever it is."""
     if part is None or part[1] <= 0:
         return None
-    return math.asin(math.sqrt(min(1.0, max(0.0, part[0] / part[1]))))
+    return math.asin(math.sqrt(min(1.0, part[0] / part[1])))
 
 
 def _share_of(angle: float) -> float:

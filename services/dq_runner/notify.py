@@ -41,7 +41,7 @@ def notify(published: Published, bucket: str, topic: str | None, dashboard: str 
     Nothing is sent where there is nothing to tell, no topic, or where another try of the run has told already. Raises
     AwsUnavailable and AwsRefused where SNS or the mark fail: the report stands, and the call may be repeated.
     """
-    checked_nothing = _checked_nothing(published.report)
+    checked_nothing = published.report.checked_nothing
     if topic is None or not (published.alarms or checked_nothing):
         return False
     run = published.report.run
@@ -67,11 +67,6 @@ def notify_no_report(reason: str, run_id: str, at: datetime, topic: str | None) 
     lines = [f"Run {run_id} of {at:%Y-%m-%d %H:%M} UTC left no report.", "", reason]
     _send(topic, "Data quality: the run left no report", lines)
     return True
-
-
-def _checked_nothing(report: Report) -> bool:
-    counts = report.summary.counts
-    return counts.error > 0 and not (counts.passed or counts.failed)
 
 
 def _nothing(report: Report) -> tuple[str, list[str]]:

@@ -11,6 +11,8 @@ and these begin with what is broken, so that the head of a huge report is enough
 
 from __future__ import annotations
 
+import json
+import sys
 from datetime import date
 from decimal import Decimal
 from typing import Literal
@@ -149,13 +151,17 @@ class TableRow(_Part):
 
 
 class Run(_Part):
-    """``status``: failed where a critical rule is broken, incomplete where something could not be checked."""
+    """``status``: failed where a critical rule is broken, incomplete where something could not be checked.
+
+    ``account``: Snowflake's identifier of it, by which a query id is found.
+    """
 
     run_id: str
     started_at: AwareDatetime
     finished_at: AwareDatetime
     status: Literal["passed", "failed", "incomplete"]
     warehouse: str = ""
+    account: str = ""
     queries: int
     scans: int
     seconds: float
@@ -185,5 +191,22 @@ class Report(_Part):
 
     model_config = ResultRow.model_config
 
+    @property
+    def checked_nothing(self) -> bool:
+        """Whether there was something to check, and no rule got an answer."""
+        counts = self.summary.counts
+        return counts.error > 0 and not (counts.passed or counts.failed)
+
     def to_json(self) -> bytes:
         return self.model_dump_json(by_alias=True).encode()
+
+
+def json_schema() -> str:
+    """The JSON schema of a report, kept in dq_results.schema.json; ``python -m dq_runner.report`` prints it."""
+    schema = Report.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA}
+    return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json_schema())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from statistics import median
 
 #: MAD × this is the standard deviation of a normal distribution.
@@ -22,7 +22,8 @@ MOST_DRIFT = 0.1
 #: The spread is widened by ``1 + WIDENED ÷ days``: the level is an estimate from so many days of the weekday.
 WIDENED = 2.4
 
-Values = Mapping[date, float]
+#: Values by the ordinal number of their day.
+Values = Mapping[int, float]
 #: What chance alone makes at a level.
 Noise = Callable[[float], float]
 
@@ -38,75 +39,76 @@ class Band:
 
 @dataclass(frozen=True)
 class _Fit:
-    """The level of each weekday (0 is Monday), each day's distance to its own, and how far these spread."""
+    """The level of each weekday on the day in question, each day's distance to its own, and how far these spread.
+
+    ``drift`` is what a day adds.
+    """
 
     levels: Mapping[int, float]
     distances: Values
+    drift: float
     spread: float
 
 
-def same_weekday(days: Iterable[date], day: date) -> int:
+def same_weekday(days: Iterable[int], day: int) -> int:
     """How many of the days are of the weekday of ``day``."""
-    return sum(each.weekday() == day.weekday() for each in days)
+    return sum(each % 7 == day % 7 for each in days)
 
 
-def band(history: Values, day: date, *, width: float, floor: float, noise: Noise) -> Band:
+def band(history: Values, day: int, *, width: float, floor: float, noise: Noise) -> Band:
     """What is expected of ``day`` by days before it, one of the same weekday at least.
 
     ``width``: spreads on either side. ``floor``: the least spread, to which ``noise`` adds what chance makes.
     """
-    weekday, days = day.weekday(), same_weekday(history, day)
+    days = same_weekday(history, day)
     fit = _fit(history, day)
-    wide = _wide(fit, weekday, days, floor, noise)
+    wide = _wide(fit, day, days, floor, noise)
     kept = {each: history[each] for each, far in fit.distances.items() if abs(far) <= OUTLIER * wide}
-    if 2 * same_weekday(kept, day) > days:
+    if len(kept) < len(history) and 2 * same_weekday(kept, day) > days:
         days = same_weekday(kept, day)
         fit = _fit(kept, day)
-        wide = _wide(fit, weekday, days, floor, noise)
-    level, reach = fit.levels[weekday], width * wide
+        wide = _wide(fit, day, days, floor, noise)
+    level, reach = fit.levels[day % 7], width * wide
     return Band(level - reach, level + reach + _more(history, day, fit, reach), days)
 
 
-def _wide(fit: _Fit, weekday: int, days: int, floor: float, noise: Noise) -> float:
-    return max(fit.spread * (1 + WIDENED / days), math.hypot(floor, noise(fit.levels[weekday])))
+def _wide(fit: _Fit, day: int, days: int, floor: float, noise: Noise) -> float:
+    return max(fit.spread * (1 + WIDENED / days), math.hypot(floor, noise(fit.levels[day % 7])))
 
 
-def _fit(history: Values, day: date) -> _Fit:
-    drift = _drift(history)
-    moved = {each: value + drift * _weeks(each, day) for each, value in history.items()}
+def _fit(history: Values, day: int) -> _Fit:
+    drift = _drift(history) / 7
     by_weekday: dict[int, list[float]] = {}
+    moved = {each: value + drift * (day - each) for each, value in history.items()}
     for each, value in moved.items():
-        by_weekday.setdefault(each.weekday(), []).append(value)
+        by_weekday.setdefault(each % 7, []).append(value)
     levels = {weekday: median(values) for weekday, values in by_weekday.items()}
-    distances = {each: value - levels[each.weekday()] for each, value in moved.items()}
-    return _Fit(levels, distances, SIGMA * median(map(abs, distances.values())))
+    distances = {each: value - levels[each % 7] for each, value in moved.items()}
+    return _Fit(levels, distances, drift, SIGMA * median(map(abs, distances.values())))
 
 
 def _drift(history: Values) -> float:
     """What a week adds: the median of what weekdays gained in four weeks."""
-    apart = timedelta(weeks=DRIFT_WEEKS)
+    apart = 7 * DRIFT_WEEKS
     gained = [value - history[each - apart] for each, value in history.items() if each - apart in history]
     return max(-MOST_DRIFT, min(MOST_DRIFT, median(gained) / DRIFT_WEEKS)) if gained else 0.0
 
 
-def _weeks(earlier: date, later: date) -> float:
-    return (later - earlier).days / 7
-
-
-def _more(history: Values, day: date, fit: _Fit, reach: float) -> float:
+def _more(history: Values, day: int, fit: _Fit, reach: float) -> float:
     """How much more than its weekday the same edge of an earlier month had, where that is more than ``reach``."""
     edge = month_edge(day)
-    drift = _drift(history)
+    if not edge:
+        return 0.0
     more = [
-        value + drift * _weeks(each, day) - fit.levels[each.weekday()]
+        value + fit.drift * (day - each) - fit.levels[each % 7]
         for each, value in history.items()
-        if edge and month_edge(each) == edge and each.weekday() in fit.levels
+        if each % 7 in fit.levels and month_edge(each) == edge
     ]
     return max((far for far in more if far > reach), default=0.0)
 
 
-def month_edge(day: date) -> str:
+def month_edge(day: int) -> str:
     """Whether a day is the last or the first of its month."""
-    if day.day == 1:
+    if date.fromordinal(day).day == 1:
         return "first"
-    return "last" if (day + timedelta(days=1)).day == 1 else ""
+    return "last" if date.fromordinal(day + 1).day == 1 else ""

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse import cli, store
+from lakehouse.bounded import described
 from lakehouse.errors import SourceError, UsageError
 from lakehouse.masks import VALUES, masked
 from lakehouse.observe import outcome
-from lakehouse.observe.bounded import described
 from lakehouse.observe.logs import LEVELS, JsonFormatter, configure, levels
 from lakehouse.sources.retry import http_failure
 from tests.observe.support import RUN, a_server, config_file

@@ -14,12 +14,12 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from lakehouse import store
+from lakehouse.bounded import described
 from lakehouse.cli import Job
 from lakehouse.delta.rows import rows
 from lakehouse.flows.ingest import SOURCES
 from lakehouse.flows.watch import ages
 from lakehouse.observe import drawing, graph, job_logs
-from lakehouse.observe.bounded import described
 from lakehouse.observe.outcome import read_run
 from lakehouse.observe.page import Status, render
 from lakehouse.quality import dlq, quarantine

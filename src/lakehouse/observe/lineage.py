@@ -34,9 +34,9 @@ from openlineage.client.facet_v2 import (
 from openlineage.client.serde import Serde
 
 from lakehouse import contracts, store
+from lakehouse.bounded import described
 from lakehouse.contracts.lineage import column_lineage
 from lakehouse.observe import transport
-from lakehouse.observe.bounded import described
 from lakehouse.observe.outcome import InputVersion, Outcome, Parent, TableOutcome
 from lakehouse.runs import run_time
 from lakehouse.settings import Settings

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import boto3
 from botocore.config import Config
 
-from lakehouse.observe.bounded import problem_of
+from lakehouse.bounded import problem_of
 from lakehouse.observe.outcome import Outcome
 from lakehouse.settings import Settings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import requests
 
 from lakehouse import store
+from lakehouse.bounded import problem_of
 from lakehouse.masks import without_registered
-from lakehouse.observe.bounded import problem_of
 from lakehouse.secrets import read_secret
 from lakehouse.settings import OpenLineageSettings, Settings
 
