@@ -168,18 +168,10 @@ class Metrics(Part):
 
 
 class Lineage(Part):
-    """Where OpenLineage events go: objects beside the reports (``file``), an endpoint (``http``), or nowhere."""
+    """OpenLineage: an event a run, beside its report. ``namespace``: of the job, as the lakehouse's jobs have it."""
 
-    transport: Literal["file", "http", "none"] = "file"
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")] | None = None
-    secret: str | None = None
-    namespace: str = "lakehouse"
-
-    @model_validator(mode="after")
-    def _has_url(self) -> Lineage:
-        if self.transport == "http" and self.url is None:
-            raise ValueError("a url for transport http")
-        return self
+    on: bool = True
+    namespace: Annotated[str, StringConstraints(min_length=1)] = "lakehouse"
 
 
 class Platform(Part):

@@ -23,6 +23,7 @@ class Ran:
     at: datetime
     seconds: float
     warehouse: str
+    account: str
     count: Count
     notes: tuple[str, ...]
 
@@ -39,6 +40,7 @@ def report(ran: Ran, checked: Sequence[Checked], entries: Sequence[Result], budg
         finished_at=ran.at + timedelta(seconds=round(ran.seconds, 3)),
         status=_status(counts, cut=any(one.cut for one in checked)),
         warehouse=ran.warehouse,
+        account=ran.account,
         queries=ran.count.queries,
         scans=ran.count.scans,
         seconds=round(ran.seconds, 3),

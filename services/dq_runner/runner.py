@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from dq_runner import lineage, metrics
 from dq_runner.anomalies import anomaly_results
 from dq_runner.aws import told
 from dq_runner.before import read_before
@@ -17,10 +18,10 @@ from dq_runner.history import Series, day_of, past
 from dq_runner.model import Measures, Result, Table, TableName, Window
 from dq_runner.notify import notify
 from dq_runner.patterns import matches_table
-from dq_runner.publish import history_uri, publish, published
+from dq_runner.publish import Published, history_uri, publish, published
 from dq_runner.report import Report
 from dq_runner.reported import Ran, report
-from dq_runner.rules.mutes import muted
+from dq_runner.rules.mutes import ended, muted
 from dq_runner.rules.of_table import unmatched
 from dq_runner.session import Place, Sessions, read_place
 
@@ -91,8 +92,18 @@ def run(
         return _checked(task, _series(task), tell)[0]
     # Another try of the same run: what the first one found stands, and whom it could not tell is told.
     done = published(task.bucket, run_id, at) or publish(*_checked(task, _series(task), tell), task.bucket)
-    notify(done, task.bucket, task.topic, config.notifications.dashboard_url)
+    _tell(task, done)
     return done.report
+
+
+def _tell(task: _Task, done: Published) -> None:
+    """The report stands: what raises here is tried again by the next try of the run."""
+    config = task.config
+    if config.metrics.on and done.first:
+        metrics.send(done.report, config.metrics.namespace)
+    if config.lineage.on:
+        lineage.write(done.report, task.bucket, config.lineage.namespace)
+    notify(done, task.bucket, task.topic, config.notifications.dashboard_url)
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,11 @@ class _Task:
 
     def told(self, results: Sequence[Result]) -> list[Result]:
         """The results with the mutes that hold today."""
-        return muted(results, self.config.mutes, self.at.astimezone(UTC).date())
+        return muted(results, self.config.mutes, self.today)
+
+    @property
+    def today(self) -> date:
+        return self.at.astimezone(UTC).date()
 
 
 def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tuple[Report, list[Measures]]:
@@ -150,13 +165,15 @@ def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tu
         checked.append(one)
         tell(one)
     entries = [] if task.asked.tables else task.told(unmatched(config, found.known))
+    results = [result for one in checked for result in one.results] + entries
     ran = Ran(
         task.run_id,
         task.at,
         time.monotonic() - begun,
         str(sessions.login.options.get("warehouse", "")),
+        str(sessions.login.options.get("account", "")),
         sessions.total,
-        (*series.notes, *_notes(config, sessions, found)),
+        (*series.notes, *ended(results, config.mutes, task.today), *_notes(config, sessions, found)),
     )
     measures = [one.measures for one in checked if one.measures is not None]
     return report(ran, checked, entries, budget), measures
@@ -204,9 +221,9 @@ def _before(task: _Task, series: Series) -> dict[TableName, date | None]:
     """Tables that were active, with their last day with rows; None where that is longer ago than history goes."""
     silent: dict[TableName, date | None] = {}
     if task.settings.bucket is not None:
-        day = task.at.astimezone(UTC).date()
         with told(f"earlier reports in {task.bucket}", hint=_READ):
-            before = read_before(task.bucket, history_uri(task.bucket, task.run_id, day), day)
+            uri = history_uri(task.bucket, task.run_id, task.today)
+            before = read_before(task.bucket, uri, task.today)
         silent = {TableName(*key[:3]): None for key in before.failing if key[3] == ACTIVE.title}
     return silent | last_rows(series)
 

@@ -47,3 +47,15 @@ def _muted(result: Result, holding: list[Mute]) -> Result:
 def means(mute: Mute, table: TableName, title: str) -> bool:
     """Whether a mute is for this rule of this table."""
     return mute.rule == title and matches_table(mute.table, table)
+
+
+def ended(results: Iterable[Result], mutes: Iterable[Mute], day: date) -> tuple[str, ...]:
+    """A note of each mute that holds no more on this day (UTC): whether its failure alarms again."""
+    failures = [result for result in results if result.status == "failed"]
+    return tuple(_ended(mute, failures) for mute in mutes if mute.until < day)
+
+
+def _ended(mute: Mute, failures: list[Result]) -> str:
+    fails = any(means(mute, result.table, result.rule.title) for result in failures)
+    now = "it fails and is not muted" if fails else "it does not fail; its line can go"
+    return f"the mute of {mute.rule} on {mute.table} ended with {mute.until}: {now}"
