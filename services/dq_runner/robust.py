@@ -16,11 +16,10 @@ from statistics import median
 SIGMA = 1.4826
 #: Days so many spreads away are left out, and the rest is looked at again.
 OUTLIER = 5.0
-#: Weeks between the two days whose difference tells of the drift, and how much drift of a week is believed.
-DRIFT_WEEKS = 4
+#: How much drift of a week is believed.
 MOST_DRIFT = 0.1
 #: The spread is widened by ``1 + WIDENED ÷ days``: the level is an estimate from so many days of the weekday.
-WIDENED = 2.4
+WIDENED = 2.0
 
 #: Values by the ordinal number of their day.
 Values = Mapping[int, float]
@@ -88,10 +87,12 @@ def _fit(history: Values, day: int) -> _Fit:
 
 
 def _drift(history: Values) -> float:
-    """What a week adds: the median of what weekdays gained in four weeks."""
-    apart = 7 * DRIFT_WEEKS
-    gained = [value - history[each - apart] for each, value in history.items() if each - apart in history]
-    return max(-MOST_DRIFT, min(MOST_DRIFT, median(gained) / DRIFT_WEEKS)) if gained else 0.0
+    """What a week adds: the median of what weekdays gained in half of the time that is known."""
+    weeks = max(1, (max(history) - min(history) + 7) // 14)
+    gained = [
+        value - history[each - 7 * weeks] for each, value in history.items() if each - 7 * weeks in history
+    ]
+    return max(-MOST_DRIFT, min(MOST_DRIFT, median(gained) / weeks)) if gained else 0.0
 
 
 def _more(history: Values, day: int, fit: _Fit, reach: float) -> float:
@@ -108,7 +109,9 @@ def _more(history: Values, day: int, fit: _Fit, reach: float) -> float:
 
 
 def month_edge(day: int) -> str:
-    """Whether a day is the last or the first of its month."""
-    if date.fromordinal(day).day == 1:
-        return "first"
-    return "last" if date.fromordinal(day + 1).day == 1 else ""
+    """Whether a day is the first or the last of its month, or the first or last of it from Monday to Friday."""
+    month = date.fromordinal(day).month
+    friday, monday = day % 7 == 5, day % 7 == 1
+    if date.fromordinal(day + (3 if friday else 1)).month != month:
+        return "last"
+    return "first" if date.fromordinal(day - (3 if monday else 1)).month != month else ""
