@@ -24,8 +24,8 @@ if (REPO / "src" / "lakehouse").is_dir():
 import yaml  # noqa: E402  # the path to what follows is set just above
 
 from lakehouse import cli, contracts  # noqa: E402
-from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, LedgerImbalance, UsageError  # noqa: E402
 from lakehouse.bounded import described  # noqa: E402
+from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, LedgerImbalance, UsageError  # noqa: E402
 from lakehouse.observe.terminal import say  # noqa: E402
 from lakehouse.runs import new_run_id  # noqa: E402
 from lakehouse.settings import Settings, load_settings, settings_location  # noqa: E402

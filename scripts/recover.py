@@ -22,9 +22,9 @@ if (REPO / "src" / "lakehouse").is_dir():
     sys.path[:0] = [str(REPO / "src"), str(REPO)]
 
 from lakehouse import cli  # noqa: E402  # the path to what follows is set just above
+from lakehouse.bounded import described  # noqa: E402
 from lakehouse.cli import Job  # noqa: E402
 from lakehouse.errors import EXIT_UNEXPECTED, LakehouseError, UsageError  # noqa: E402
-from lakehouse.bounded import described  # noqa: E402
 from lakehouse.observe.outcome import Outcome  # noqa: E402
 from lakehouse.runs import new_run_id, run_time  # noqa: E402
 from lakehouse.settings import load_settings, settings_location  # noqa: E402
