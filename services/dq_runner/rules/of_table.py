@@ -50,7 +50,10 @@ def _is_off(rule: Rule, line: Off) -> bool:
 
 
 def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
-    """An error for each entry of config/dq_rules/ that means none of the tables that were found: it checks nothing."""
+    """An error for each entry of config/dq_rules/ whose rules are for none of the tables that were found.
+
+    One that only switches conventions off has nothing to check.
+    """
     return [
         Result(
             _pattern_name(entry.table),
@@ -62,7 +65,7 @@ def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
             f"{len(known)} tables that were found: correct the name, or include the table in config/dq_platform.yaml",
         )
         for entry in config.declared
-        if not any(matches_table(entry.table, name) for name in known)
+        if entry.rules and not any(matches_table(entry.table, name) for name in known)
     ]
 
 
