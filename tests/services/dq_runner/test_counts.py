@@ -122,7 +122,7 @@ PARENT_KEYS = {("1",), ("2",), ("\\",)}
 @pytest.mark.parametrize("dated_by", ["D", "N", "Z", "L"])
 def test_counts_are_those_of_plain_python(cursor: Any, dated_by: str, window: Window) -> None:
     # Few examples of many rows: the local Snowflake translates each statement anew.
-    @settings(max_examples=3, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+    @settings(max_examples=2, phases=[Phase.explicit, Phase.reuse, Phase.generate])
     @given(st.lists(ROWS, max_size=40))
     def holds(rows: list[dict[str, Any]]) -> None:
         made = local.table("T", COLUMNS, dated_by)
