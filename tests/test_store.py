@@ -163,3 +163,18 @@ def test_no_write_of_many_at_once_is_lost(lake: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: store.replace(uri, count), range(12)))
     assert store.get(uri) == b"12"
+
+
+def test_what_another_deleted_meanwhile_is_written_anew(lake: str) -> None:
+    uri = f"{lake}/gone.json"
+    store.put(uri, b"1")
+    seen: list[bytes | None] = []
+
+    def wanted(there: bytes | None) -> bytes:
+        if not seen:
+            store.delete(uri)
+        seen.append(there)
+        return b"2"
+
+    assert store.replace(uri, wanted) == b"2"
+    assert seen == [b"1", None]

@@ -133,7 +133,8 @@ def put_if_absent(uri: str, body: bytes, *, content_type: str = "application/jso
 def replace(uri: str, wanted: Callable[[bytes | None], bytes | None]) -> bytes | None:
     """Write what ``wanted`` makes of what is there (None: no such key); it is asked again if another wrote meanwhile.
 
-    Returns what was written, or None where ``wanted`` wanted nothing. Conditional writes, If-Match and If-None-Match.
+    After a lost answer it is asked about its own bytes. Returns what was written, or None where it wanted nothing.
+    Conditional writes: If-Match, If-None-Match.
     Raises TransientError where others keep writing, or S3 keeps saying that they do.
     """
     bucket, key = split(uri)
@@ -147,8 +148,9 @@ def replace(uri: str, wanted: Callable[[bytes | None], bytes | None]) -> bytes |
                 Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition
             )
         except ClientError as error:
-            # 404: another deleted it after we read it.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {404, 409, 412}:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            # NoSuchKey: another deleted it after we read it.
+            if status not in {409, 412} and error.response["Error"]["Code"] != "NoSuchKey":
                 raise
         else:
             return body

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
-from botocore.stub import Stubber
 
 from dq_runner import before as before_module
 from dq_runner import history
@@ -19,7 +18,7 @@ from dq_runner.model import ColumnMeasure, Measures, TableName, Window
 from dq_runner.publish import Published, history_uri, publish, published
 from dq_runner.report import LATEST, Muted, Report
 from lakehouse import store
-from lakehouse.errors import StateUnreadable
+from lakehouse.errors import StateUnreadable, TransientError
 from tests.services.dq_runner.reports import AT, report, row
 from tests.support import met_key
 
@@ -248,35 +247,105 @@ def test_the_run_before_is_found_in_the_month_before(bucket: str) -> None:
 # What S3 may answer -----------------------------------------------------------------------------------------
 
 
-class TestAnswers:
-    @pytest.fixture
-    def s3(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-        client = boto3.client(
-            "s3", region_name="eu-central-1", aws_access_key_id="-", aws_secret_access_key="-"
-        )
-        monkeypatch.setattr(store, "client", lambda: client)
-        monkeypatch.setattr(store, "_CONFLICT_WAITS", (0.0,) * 3)
-        with Stubber(client) as stubber:
-            yield stubber
+class Fault:
+    """One call of S3 fails, counted from 0: before it reaches S3, or after S3 has done it and the answer is lost."""
 
-    @pytest.mark.parametrize(
-        ("code", "status", "kind"),
-        [
-            ("AccessDenied", 403, AwsRefused),
-            ("NoSuchBucket", 404, AwsRefused),
-            ("InvalidAccessKeyId", 403, AwsRefused),
-            ("KMS.DisabledException", 400, AwsRefused),
-            ("PermanentRedirect", 301, AwsRefused),
-            ("SlowDown", 503, AwsUnavailable),
-            ("InternalError", 500, AwsUnavailable),
-            ("RequestTimeout", 400, AwsUnavailable),
-            ("ExpiredToken", 400, AwsUnavailable),
-            ("ConditionalRequestConflict", 409, AwsUnavailable),
-        ],
-    )
-    def test_each_answer_is_passing_or_lasts(self, s3: Stubber, code: str, status: int, kind: Any) -> None:
-        s3.add_client_error("get_object", service_error_code=code, http_status_code=status)
-        with pytest.raises(kind, match=rf"reports in s3://b/reports/: received {code}") as caught:
-            publish(report("run-1"), [], "b")
+    def __init__(
+        self, place: int, code: str = "InternalError", status: int = 500, *, is_lost: bool = False
+    ) -> None:
+        self._place, self._error, self._status, self._is_lost = place, {"Code": code}, status, is_lost
+        self.calls = 0
+
+    def __enter__(self) -> Fault:
+        events = store.client().meta.events
+        events.register("before-call.s3", self._before)
+        events.register("after-call.s3", self._after)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        events = store.client().meta.events
+        events.unregister("before-call.s3", self._before)
+        events.unregister("after-call.s3", self._after)
+
+    def _before(self, **_: Any) -> Any:
+        self.calls += 1
+        if self.calls - 1 == self._place and not self._is_lost:
+            parsed = {"Error": self._error, "ResponseMetadata": {"HTTPStatusCode": self._status}}
+            return SimpleNamespace(status_code=self._status), parsed
+        return None
+
+    def _after(self, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        if self.calls - 1 == self._place and self._is_lost:
+            http_response.status_code = self._status
+            parsed |= {"Error": self._error, "ResponseMetadata": {"HTTPStatusCode": self._status}}
+
+
+def calls_of_a_publication(bucket: str) -> int:
+    with Fault(-1) as watched:
+        publish(report("watched", [row("a")], AT - timedelta(days=2)), MEASURES, bucket)
+    return watched.calls
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["call", "answer"])
+def test_a_publication_that_failed_anywhere_is_made_complete_by_the_next_call(
+    bucket: str, is_lost: bool
+) -> None:
+    calls = calls_of_a_publication(bucket)
+    assert calls >= 8
+    for place in range(calls):
+        given = report(f"run-{place:02}", [row("a"), row(f"b{place}")], AT + timedelta(minutes=place))
+        with Fault(place, is_lost=is_lost), pytest.raises(AwsUnavailable, match="received InternalError"):
+            publish(given, MEASURES, bucket)
+        newest = latest(bucket)
+        assert store.get(history_uri(bucket, newest.run.run_id, AT.date())) == newest.to_json() or place == 0
+        done = publish(given, MEASURES, bucket)
+        assert latest(bucket) == done.report
+        assert store.get(done.uri) == done.report.to_json()
+        assert (new_in(done), alarms_in(done)) == ([f"b{place}"], [f"b{place}"])
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("AccessDenied", 403, AwsRefused),
+        ("NoSuchBucket", 404, AwsRefused),
+        ("InvalidAccessKeyId", 403, AwsRefused),
+        ("KMS.DisabledException", 400, AwsRefused),
+        ("PermanentRedirect", 301, AwsRefused),
+        ("SlowDown", 503, AwsUnavailable),
+        ("InternalError", 500, AwsUnavailable),
+        ("RequestTimeout", 400, AwsUnavailable),
+        ("ExpiredToken", 400, AwsUnavailable),
+    ],
+)
+def test_each_answer_passes_or_lasts(bucket: str, code: str, status: int, kind: Any) -> None:
+    calls = calls_of_a_publication(bucket)
+    for place in (0, calls // 2, calls - 1):
+        given = report(f"run-{place}", [], AT + timedelta(minutes=place))
+        with (
+            Fault(place, code, status),
+            pytest.raises(kind, match=rf"reports in s3://{bucket}/reports/: received {code}") as caught,
+        ):
+            publish(given, MEASURES, bucket)
         assert caught.value.error_class == ("terminal" if kind is AwsRefused else "transient")
         assert caught.value.hint
+
+
+def test_conflicts_that_do_not_end_are_transient(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_CONFLICT_WAITS", (0.0,) * 3)
+    publish(report("run-1"), [], bucket)
+
+    def refuse(model: Any, **_: Any) -> Any:
+        if model.name != "PutObject":
+            return None
+        parsed = {
+            "Error": {"Code": "ConditionalRequestConflict"},
+            "ResponseMetadata": {"HTTPStatusCode": 409},
+        }
+        return SimpleNamespace(status_code=409), parsed
+
+    store.client().meta.events.register("before-call.s3", refuse)
+    with pytest.raises(TransientError, match="received a conflict with another request for this key 3 times"):
+        publish(report("run-2", at=AT + timedelta(days=1)), [], bucket)
+    store.client().meta.events.unregister("before-call.s3", refuse)
+    assert latest(bucket).run.run_id == "run-1"
