@@ -18,7 +18,7 @@ from dq_runner.config import Config
 from dq_runner.discovery import Found, is_whole, not_checked, skipped, with_rows
 from dq_runner.model import Measures, Result, Table, TableName, Window
 from dq_runner.rules.of_table import rules_for
-from dq_runner.scan import Answer, Plan, plan
+from dq_runner.scan import Answer, Plan, plan, sampled
 from dq_runner.session import Count, NoWarehouse, Session, Sessions, StatementFailed
 from lakehouse.errors import CredentialsError, LakehouseError, SourceUnavailable
 from lakehouse.masks import masked, short
@@ -193,7 +193,8 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
     if measures is not None and measures.rows == 0 and _is_quiet(session, job, table):
         return Checked(table, window, [], quiet=True)
     cut = any(answer.skipped for answer in answers.values())
-    return Checked(table, window, _judged(made, answers, job.budget), measures, cut=cut)
+    results = [_with_samples(session, job, made, one) for one in _judged(made, answers, job.budget)]
+    return Checked(table, window, results, measures, cut=cut)
 
 
 def _answers(session: Session, job: Job, made: Plan) -> tuple[dict[int, Answer], StatementFailed | None]:
@@ -218,6 +219,17 @@ def _judged(made: Plan, answers: Mapping[int, Answer], budget: Budget) -> list[R
         number: replace(answer, credits=budget.cost(answer.seconds)) for number, answer in answers.items()
     }
     return made.judge(priced)
+
+
+def _with_samples(session: Session, job: Job, made: Plan, result: Result) -> Result:
+    """The result with keys of failing rows, where they are asked for and there is still something left to ask with."""
+    statement = made.sample(result, job.config.samples) if job.config.samples else ""
+    if not statement or job.budget.used_up():
+        return result
+    try:
+        return sampled(result, session.ask(statement, about=str(made.table.name), scan=False))
+    except StatementFailed as error:
+        return replace(result, message=f"no keys of failing rows: {error}")
 
 
 def _is_quiet(session: Session, job: Job, table: Table) -> bool:
