@@ -22,7 +22,6 @@ import streamlit as st  # noqa: E402  # the path to ours is set just above
 
 from dq_dashboard import filters, show, sources  # noqa: E402
 from dq_dashboard.findings import in_order  # noqa: E402
-from dq_dashboard.loading import Lake, Runner  # noqa: E402
 
 TABS = ("Results", "Tables", "Trend", "Compare runs")
 
@@ -34,10 +33,8 @@ def main() -> None:
     st.title("Data quality")
     day = show.chosen_day(now.date())
     found = sources.read(day)
+    runner, lake = found.runner.part, found.lake.part
     show.problems(found)
-    runner, lake = found["runner"], found["lake"]
-    runner = runner if isinstance(runner, Runner) else None
-    lake = lake if isinstance(lake, Lake) else None
     if runner is None and lake is None:
         return
     show.freshness(runner, lake, day, now)
@@ -49,7 +46,7 @@ def main() -> None:
         lambda: show.results(chosen, findings, runner, runs, now),
         lambda: show.tables(chosen, runner),
         lambda: show.trend(*sources.trend(runs)),
-        lambda: show.comparison(runs),
+        lambda: show.comparison(runs, now.date()),
     ]
     for tab, view in zip(st.tabs(TABS, key="view", bind="query-params"), views, strict=True):
         with tab:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from dq_dashboard import reading
 from dq_dashboard.findings import Finding, in_order
-from dq_dashboard.reading import Reading, Verdict
+from dq_dashboard.reading import Past, Reading, Tests, Verdict
 from dq_dashboard.score import count, health
 from dq_dashboard.storage import Storage, Stored, side_by_side
 from dq_runner.report import HISTORY, LATEST, Counts
@@ -29,9 +29,10 @@ _STEPS_BACK = 20
 
 @dataclass(frozen=True)
 class Runner:
-    """The runner's report of a day. ``runs`` are the objects of its history, the newest last; ``note`` says what the
-    page shows in place of what was asked for."""
+    """The runner's report of a day, and ``key`` of its object. ``runs`` are the objects of the history, the newest
+    last; ``note`` says why this one is shown where another was asked for."""
 
+    key: str
     reading: Reading
     findings: tuple[Finding, ...]
     runs: tuple[Stored, ...]
@@ -56,18 +57,6 @@ class Point:
     run_id: str
     health: int | None
     counts: Counts
-
-
-@dataclass(frozen=True)
-class Past:
-    """One test in one earlier run."""
-
-    at: datetime
-    run_id: str
-    status: str
-    value: float | None
-    failed_rows: int | None
-    observed: str
 
 
 # --- the runner ------------------------------------------------------------------------------------------------------
@@ -105,65 +94,53 @@ def read_report(storage: Storage, bucket: str, key: str, size: int = HEAD_BYTES)
 
 
 def runner(storage: Storage, bucket: str, day: date | None, now: datetime) -> Runner | None:
-    """The report of a day (None: the latest) with what is new in it; None where nothing was ever reported."""
+    """The report of a day (None: the latest) with what is new in it; None where there is none."""
     runs = runs_since(storage, bucket, now)
-    found, note = _of_day(storage, bucket, runs, day) if day is not None else _latest(storage, bucket, runs)
+    if day is None:
+        key, found, note = _latest(storage, bucket, runs)
+    else:
+        key, note = getattr(last_of_days(runs).get(day), "key", ""), ""
+        found = read_report(storage, bucket, key) if key else None
     if found is None:
         return None
     before = _before(storage, bucket, runs, found.run.started_at.date())
-    return Runner(found, tuple(in_order(_with_new(found.findings, before))), runs, note)
+    return Runner(key, found, tuple(in_order(_with_new(found.findings, before))), runs, note)
 
 
-def _of_day(storage: Storage, bucket: str, runs: Sequence[Stored], day: date) -> tuple[Reading | None, str]:
-    run = last_of_days(runs).get(day)
-    if run is None:
-        return None, ""
-    return read_report(storage, bucket, run.key), ""
-
-
-def _latest(storage: Storage, bucket: str, runs: Sequence[Stored]) -> tuple[Reading | None, str]:
-    """The latest report; where it is none, the newest of the history that is one, and why."""
+def _latest(storage: Storage, bucket: str, runs: Sequence[Stored]) -> tuple[str, Reading | None, str]:
+    """The latest report and its key; where it is none, the newest of the history that is one, and why that."""
+    why = f"s3://{bucket}/{LATEST} is not there"
     problem: StateUnreadable | None = None
-    try:
-        found = read_report(storage, bucket, LATEST)
-    except StateUnreadable as error:
-        found, problem = None, error
-    if found is not None:
-        return found, ""
-    for run in reversed(runs[-3:]):
+    for key in (LATEST, *(run.key for run in reversed(runs[-3:]))):
         try:
-            found = read_report(storage, bucket, run.key)
-        except StateUnreadable:
+            found = read_report(storage, bucket, key)
+        except StateUnreadable as error:
+            problem = problem or error
             continue
         if found is not None:
-            why = problem.message if problem else f"s3://{bucket}/{LATEST} is not there"
-            return found, f"{why}. Shown in its place: {run.key}"
-    if problem:
+            return key, found, "" if key == LATEST else f"{problem.message if problem else why}."
+    if problem is not None:
         raise problem
-    return None, ""
+    return "", None, ""
 
 
-def _before(storage: Storage, bucket: str, runs: Sequence[Stored], day: date) -> Reading | None:
-    """The last report of an earlier day that can be read; None where there is none."""
+def _before(storage: Storage, bucket: str, runs: Sequence[Stored], day: date) -> Tests | None:
+    """The last run of an earlier day; None where there is none, or none that can be read."""
     earlier = [run for then, run in sorted(last_of_days(runs).items()) if then < day]
-    try:
-        return read_report(storage, bucket, earlier[-1].key) if earlier else None
-    except StateUnreadable:
-        return None
+    return tests_of(storage, bucket, earlier[-1]) if earlier else None
 
 
-def _with_new(findings: Sequence[Finding], before: Reading | None) -> list[Finding]:
-    """Findings with ``new`` set by an earlier report; as the runner set it where that report was not read so far."""
-    if before is None or (before.partial and all(one.broken for one in before.findings)):
+def _with_new(findings: Sequence[Finding], before: Tests | None) -> list[Finding]:
+    """Findings with ``new`` set by an earlier run; as the runner set it where that was not read so far."""
+    if before is None or not before.all_broken:
         return list(findings)
-    return compared(findings, before.findings)
+    return compared(findings, {key: past.status for key, past in before.by_rule.items()})
 
 
-def compared(findings: Iterable[Finding], before: Iterable[Finding]) -> list[Finding]:
-    """``new``: broken now, in a way that it was not before, and not muted."""
-    then = {one.key: one.status for one in before}
+def compared(findings: Iterable[Finding], before: Mapping[tuple[str, str], str]) -> list[Finding]:
+    """``new``: broken now, in a way that it was not before (status by table and rule), and not muted."""
     return [
-        replace(one, new=one.broken and one.muted is None and then.get(one.key) != one.status)
+        replace(one, new=one.broken and one.muted is None and before.get((one.table, one.rule)) != one.status)
         for one in findings
     ]
 
@@ -214,7 +191,8 @@ def _table(storage: Storage, bucket: str, table: str, day: date | None, now: dat
     if latest is None:
         return Lake((), None, tuple(unreadable))
     now_found = reading.of_gate(latest, discarded.get(latest.run_id))
-    return Lake(tuple(compared(now_found, before)), latest.created_at, tuple(unreadable))
+    then = {(one.table, one.rule): one.status for one in before}
+    return Lake(tuple(compared(now_found, then)), latest.created_at, tuple(unreadable))
 
 
 def _day(key: str) -> date:
@@ -279,13 +257,13 @@ def _known_by(table: dict[date, list[Finding]], day: date) -> list[Finding]:
     return table[max(known)] if known else []
 
 
-def tests_of(storage: Storage, bucket: str, run: Stored) -> dict[tuple[str, str], Past]:
-    """Every test of a run as far as it is read, by table and rule; empty where the report is none."""
+def tests_of(storage: Storage, bucket: str, run: Stored) -> Tests | None:
+    """The tests of a run as far as they are read; None where its report is none."""
     try:
-        found = read_report(storage, bucket, run.key)
+        found = storage.head(bucket, run.key, HEAD_BYTES)
+        return reading.tests(found.body, whole=found.whole, where=run.key) if found else None
     except StateUnreadable:
-        return {}
-    return {(one.table, one.rule): past(one) for one in found.findings} if found else {}
+        return None
 
 
 def gates_of(storage: Storage, bucket: str, table: str, now: datetime) -> list[Finding]:

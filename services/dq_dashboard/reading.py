@@ -6,6 +6,7 @@ in it is shown, and how much that is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from dq_dashboard.findings import Finding, of_runner
+from dq_dashboard.findings import BROKEN, Finding, of_runner
 from dq_runner.report import SCHEMA, Muted, ResultRow, Run, Summary, TableRow
 from lakehouse.errors import StateUnreadable
 
@@ -57,6 +58,53 @@ def report(body: bytes, *, whole: bool, where: str) -> Reading:
         total=max(summary.results, len(found)),
         bad=bad,
         cut=whole and not ended,
+    )
+
+
+@dataclass(frozen=True)
+class Past:
+    """One test in one earlier run."""
+
+    at: datetime
+    run_id: str
+    status: str
+    value: float | None
+    failed_rows: int | None
+    observed: str
+
+
+@dataclass(frozen=True)
+class Tests:
+    """The tests of an earlier run, by table and rule. ``all_broken``: nothing that was broken is missing."""
+
+    by_rule: Mapping[tuple[str, str], Past]
+    all_broken: bool
+
+
+def tests(body: bytes, *, whole: bool, where: str) -> Tests:
+    """Of an earlier report only what later ones are compared with: a fifth of the time that all of it takes."""
+    content, ended = _parsed(body, whole, where)
+    parts = content if isinstance(content, dict) else {}
+    run, _ = _top(parts, where)
+    found: dict[tuple[str, str], Past] = {}
+    for row in _rows(parts.get("results"), ended):
+        try:
+            name = f"{row['database']}.{row['schema']}.{row['table']}"
+            found[name, row["rule"]] = _past(row, run)
+        except (KeyError, TypeError, ValueError):
+            continue
+    everything = ended or any(one.status not in BROKEN for one in found.values())
+    return Tests(found, everything)
+
+
+def _past(row: Mapping[str, Any], run: Run) -> Past:
+    return Past(
+        run.started_at,
+        run.run_id,
+        str(row["status"]),
+        row.get("value"),
+        row.get("failed_rows"),
+        str(row["observed"]),
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dq_dashboard import sources, text
+from dq_dashboard import charts, sources, text
 from dq_dashboard.compare import compare
 from dq_dashboard.filters import LABELS, Filters, options, unknown
-from dq_dashboard.findings import Finding
-from dq_dashboard.loading import Lake, Past, Point, Runner, day_of, last_of_days, run_id_of
-from dq_dashboard.reading import Reading
+from dq_dashboard.findings import SOURCES, Finding
+from dq_dashboard.loading import TREND_DAYS, Lake, Point, Runner, day_of, run_id_of
+from dq_dashboard.reading import Past, Reading
 from dq_dashboard.score import FORMULA, count, health, together
 from dq_dashboard.storage import Stored
 from dq_runner.report import Counts
@@ -21,16 +22,16 @@ from lakehouse.errors import LakehouseError
 
 ABOUT = "Reports of the DQ platform's runner, and verdicts of the lakehouse's gates. Read again every minute."
 #: A report older than this is said loudly: the runner runs every day at 06:00 UTC.
-OLD = timedelta(hours=25)
+OLD = timedelta(days=1)
 #: Tests that the list of details offers, what is broken first; filters show others.
 DETAILS = 200
+NOTHING = "No test fits the filters."
 
 COLUMNS = {
     "Share": st.column_config.NumberColumn(format="%.2f %%"),
     "Failed rows": st.column_config.NumberColumn(format="localized"),
     "Checked at (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
 }
-NAMES = {"runner": "The runner's report", "lake": "The lakehouse's verdicts"}
 
 
 # --- what was read, and how old it is ---------------------------------------------------------------------------------
@@ -49,16 +50,20 @@ def chosen_day(today: date) -> date | None:
     )
 
 
-def problems(found: Mapping[str, Any]) -> None:
+def problems(found: sources.Read) -> None:
     """What could not be read, and what to do; the rest of the page goes on without it."""
-    for name, part in found.items():
-        if isinstance(part, LakehouseError):
-            st.error(f"**{NAMES[name]} cannot be shown.**")
-            st.text(f"{part.message}\n{part.hint}")
-    if found["runner"] is None:
+    for name, outcome in (("runner's report", found.runner), ("lakehouse's verdicts", found.lake)):
+        if outcome.error is None:
+            continue
+        if outcome.part is None:
+            st.error(f"**The {name} cannot be shown.**")
+        else:
+            st.error(f"**The {name} cannot be read now.** What is shown was read earlier.")
+        st.text(f"{outcome.error.message}\n{outcome.error.hint}")
+    if found.runner == sources.Outcome(None):
         st.warning(
-            "**There is no report of the runner yet** (or none of the day that was chosen). It writes one every day "
-            "at 06:00 UTC; `scripts/dq.py run` writes one now."
+            "**There is no report of the runner** for this day, or at all. It writes one every day at 06:00 UTC; "
+            "`scripts/dq.py run` writes one now."
         )
 
 
@@ -68,6 +73,12 @@ def freshness(runner: Runner | None, lake: Lake | None, day: date | None, now: d
         _of_report(runner, day, now)
     if lake:
         _of_verdicts(lake, day, now)
+    times = {
+        "Runner's report": runner and runner.reading.run.finished_at,
+        "Lakehouse's last verdict": lake and lake.newest,
+    }
+    said = [f"{name}: {_minute(at)} UTC, {text.age(at, now)}" for name, at in times.items() if at]
+    st.text("\n".join(said))
 
 
 def _of_report(runner: Runner, day: date | None, now: datetime) -> None:
@@ -90,12 +101,16 @@ def _of_report(runner: Runner, day: date | None, now: datetime) -> None:
     if found.partial:
         st.info(
             f"**The first {len(found.findings):,} of {found.total:,} results are shown**, what is broken first. "
-            "Health and counts are of all of them."
+            "Health and counts are of all of them. The whole report:"
         )
+        st.code(f"aws s3 cp s3://{sources.bucket('S3_DQ_REPORTS_BUCKET')}/{runner.key} .", language="bash")
     if found.bad:
         st.warning(f"{found.bad:,} results are of a form that this page does not know; they are left out.")
-    for line in filter(None, (runner.note, *run.notes)):
-        st.text(line)
+    if runner.note:
+        st.warning("**The latest report cannot be shown**; this is the newest of the history that can.")
+        st.text(runner.note)
+    if run.notes:
+        st.text("\n".join(run.notes))
 
 
 def _of_verdicts(lake: Lake, day: date | None, now: datetime) -> None:
@@ -182,16 +197,10 @@ def chosen_filters(findings: Sequence[Finding]) -> Filters:
     missing = unknown({name: st.query_params.get_all(name) for name in st.query_params}, known)
     asked = any(name in LABELS for name in st.query_params)
     with st.expander("Filters", expanded=asked):
+        places = zip(LABELS.items(), st.columns(len(LABELS)), strict=True)
         chosen = {
-            field: tuple(
-                st.multiselect(
-                    label,
-                    known[field],
-                    key=field,
-                    bind="query-params",
-                )
-            )
-            for field, label in LABELS.items()
+            field: tuple(place.multiselect(label, known[field], key=field, bind="query-params"))
+            for (field, label), place in places
         }
     if missing:
         names = ", ".join(LABELS[field] for field in missing)
@@ -237,7 +246,7 @@ def findings_table(findings: Sequence[Finding], alt: str, *, key: str) -> None:
     """A table whose selected row is the test of the details."""
     rows = [text.row(one) for one in findings]
     if not rows:
-        st.markdown("No test fits the filters.")
+        st.markdown(NOTHING)
         return
 
     def select() -> None:
@@ -264,17 +273,24 @@ def name_of(one: Finding) -> str:
 
 
 def chosen_test(chosen: Sequence[Finding], everything: Sequence[Finding]) -> Finding | None:
-    """The test of the details: what a link or a row asks for, else the first."""
+    """The test of the details, which a link, a row or the list asks for."""
     named = {name_of(one): one for one in chosen[:DETAILS]}
     asked = st.session_state.get("test") or st.query_params.get("test")
     if asked and asked not in named:
         named.update((asked, one) for one in everything if name_of(one) == asked)
     if not named:
         return None
-    picked = st.selectbox("Test", list(named), key="test", bind="query-params")
+    picked = st.selectbox(
+        "Test",
+        list(named),
+        index=None,
+        placeholder="Select a row above, or choose here",
+        key="test",
+        bind="query-params",
+    )
     if len(chosen) > DETAILS:
-        st.caption(f"The first {DETAILS} are listed; select a row above, or filter, for the others.")
-    return named.get(picked)
+        st.markdown(f"The first {DETAILS} are listed; select a row above, or filter, for the others.")
+    return named[picked] if picked else None
 
 
 def detail(one: Finding, runs: tuple[Stored, ...], now: datetime) -> None:
@@ -316,7 +332,7 @@ def history(past: list[Past] | LakehouseError) -> None:
     ]
     drawn = "Value" if any(one.value is not None for one in past) else "Failed rows"
     if any(one[drawn] is not None for one in rows):
-        st.line_chart(rows, x="Run at (UTC)", y=drawn, height=220)
+        charts.over_time(rows, drawn, f"{drawn} of this test, run by run")
     listed(rows, "This test in earlier runs", key="past")
 
 
@@ -363,6 +379,8 @@ def downloads(findings: Sequence[Finding], runner: Runner | None) -> None:
 def tables(chosen: Sequence[Finding], runner: Runner | None) -> None:
     """Each table with its health, the worst first."""
     st.header("Tables")
+    if not chosen:
+        st.markdown(NOTHING)
     found: dict[str, list[Finding]] = {}
     for one in chosen:
         found.setdefault(f"{one.source} · {one.table}", []).append(one)
@@ -406,31 +424,31 @@ def trend(points: Sequence[Point], problems: Sequence[str]) -> None:
         }
         for one in points
     ]
-    st.line_chart(rows, x="Run at (UTC)", y="Health", color="Source", height=300)
+    charts.over_time(rows, "Health", "Health by source, run by run", by="Source", scale=(0, 100))
     listed(rows[::-1], "Health over time, the newest first", key="trend")
 
 
-def comparison(runs: tuple[Stored, ...]) -> None:
-    """Two runs of the runner: what broke, what was fixed, what is broken still."""
+def comparison(runs: tuple[Stored, ...], today: date) -> None:
+    """Two runs of the runner, or two days of the lakehouse: what broke, what was fixed, what is broken still."""
     st.header("Compare two runs")
-    if len(runs) < 2:
+    source = st.radio("Of", SOURCES, horizontal=True, key="of", bind="query-params")
+    choices = _runs(runs) if source == "snowflake" else _days(today)
+    if len(choices) < 2:
         st.markdown("There are fewer than two runs of the last weeks to compare.")
         return
-    named = {f"{day_of(run)} · {run_id_of(run)}": run for run in reversed(runs)}
-    names = list(named)
-    later = st.selectbox("Later run", names, key="later", bind="query-params")
-    before = max(last_of_days(runs[:-1])) if len(last_of_days(runs)) == 1 else sorted(last_of_days(runs))[-2]
-    usual = next(name for name in names[1:] if name.startswith(str(before)))
-    earlier = st.selectbox("Earlier run", names, index=names.index(usual), key="earlier", bind="query-params")
-    found = [sources.run(named[name]) for name in (earlier, later)]
+    names = list(choices)
+    usual = next((place for place, name in enumerate(names) if name[:10] < names[0][:10]), 1)
+    later = st.selectbox("Later", names, key="later", bind="query-params")
+    earlier = st.selectbox("Earlier", names, index=usual, key="earlier", bind="query-params")
+    found = [choices[name]() for name in (earlier, later)]
     for each in found:
         if isinstance(each, LakehouseError):
             st.error("**A run cannot be shown.**")
             st.text(f"{each.message}\n{each.hint}")
-    read = [each for each in found if isinstance(each, Reading)]
+    read = [each for each in found if isinstance(each, Reading | Lake)]
     if len(read) < 2:
         return
-    if any(each.partial for each in read):
+    if any(isinstance(each, Reading) and each.partial for each in read):
         st.info("Of a report this large the first results are compared, what is broken first.")
     parts = compare(*(each.findings for each in read))
     for title, what in (
@@ -441,3 +459,13 @@ def comparison(runs: tuple[Stored, ...]) -> None:
     ):
         st.subheader(f"{title}: {len(what):,}")
         listed([text.row(one) for one in what], title, key=title)
+
+
+def _runs(runs: Sequence[Stored]) -> dict[str, Callable[[], Any]]:
+    """What there is to compare, the newest first: each begins with its day."""
+    return {f"{day_of(run)} · {run_id_of(run)}": partial(sources.run, run) for run in reversed(runs)}
+
+
+def _days(today: date) -> dict[str, Callable[[], Any]]:
+    days = (today - timedelta(days=back) for back in range(TREND_DAYS))
+    return {str(day): partial(sources.lake_of, day) for day in days}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import streamlit as st
 
 from dq_dashboard import loading
 from dq_dashboard.findings import Finding
-from dq_dashboard.loading import Lake, Past, Point, Runner
-from dq_dashboard.reading import Reading
+from dq_dashboard.loading import Lake, Point, Runner
+from dq_dashboard.reading import Past, Reading, Tests
 from dq_dashboard.storage import DEADLINE, S3, Storage, Stored, in_time
 from lakehouse.errors import ConfigError, LakehouseError
 
@@ -51,18 +52,53 @@ def bucket(variable: str) -> str:
     return name
 
 
-@_cached(ttl=SECONDS_FAILED, max_entries=50)
-def read(day: date | None) -> dict[str, Any]:
-    """``runner`` (Runner; None: nothing was reported) and ``lake`` (Lake) of a day, or the LakehouseError of each."""
-    return in_time({"runner": partial(_runner, day), "lake": partial(_lake, day)})
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What was read, and what went wrong: both, where an earlier answer stands in for a failing read."""
+
+    part: T | None
+    error: LakehouseError | None = None
 
 
-@_cached(ttl=SECONDS, max_entries=8)
+@dataclass(frozen=True)
+class Read:
+    """Both sources. A runner without part and error: it never reported, or not on that day."""
+
+    runner: Outcome[Runner]
+    lake: Outcome[Lake]
+
+
+@_cached(ttl=SECONDS_FAILED, max_entries=20)
+def read(day: date | None) -> Read:
+    """What there is of a day (None: the latest), from S3 at most a minute ago."""
+    found: dict[str, Any] = in_time(_calls(day))
+    return Read(_kept("runner", day, found["runner"]), _kept("lake", day, found["lake"]))
+
+
+def _calls(day: date | None) -> dict[str, Callable[[], Any]]:
+    return {"runner": partial(_runner, day), "lake": partial(_lake, day)}
+
+
+def _kept(name: str, day: date | None, found: Any) -> Outcome[Any]:
+    """The latest answer stays for as long as S3 gives no other; those of earlier days do not, they would pile up."""
+    if isinstance(found, LakehouseError):
+        return Outcome(_last().get(name) if day is None else None, found)
+    if day is None:
+        _last()[name] = found
+    return Outcome(found)
+
+
+@st.cache_resource(show_spinner=False)
+def _last() -> dict[str, Any]:
+    return {}
+
+
+@_cached(ttl=SECONDS, max_entries=4)
 def _runner(day: date | None) -> Runner | None:
     return loading.runner(storage(), bucket("S3_DQ_REPORTS_BUCKET"), day, datetime.now(UTC))
 
 
-@_cached(ttl=SECONDS, max_entries=8)
+@_cached(ttl=SECONDS, max_entries=4)
 def _lake(day: date | None) -> Lake:
     return loading.lake(storage(), bucket("LAKE_BUCKET"), day, datetime.now(UTC))
 
@@ -83,8 +119,13 @@ def trend(runs: tuple[Stored, ...]) -> tuple[list[Point], list[str]]:
 
 
 def run(stored: Stored) -> Reading | LakehouseError | None:
-    """A run of the history."""
+    """A run of the history; None where it is gone meanwhile."""
     return _in_time(lambda: _run(stored))
+
+
+def lake_of(day: date) -> Lake | LakehouseError:
+    """What the gates had found at the end of a day."""
+    return _in_time(lambda: _lake(day))
 
 
 @_cached(ttl=SECONDS_PAST, max_entries=4)
@@ -98,12 +139,12 @@ def past(one: Finding, runs: tuple[Stored, ...]) -> list[Past] | LakehouseError:
         return _in_time(lambda: [loading.past(each) for each in _gates(one.table) if each.rule == one.rule])
     last = tuple(loading.last_of_days(runs).values())[-loading.TREND_DAYS :]
     found = in_time({each.key: partial(_tests, each) for each in last}, DEADLINE_PAST)
-    known = [part.get((one.table, one.rule)) for part in found.values() if isinstance(part, dict)]
+    known = [part.by_rule.get((one.table, one.rule)) for part in found.values() if isinstance(part, Tests)]
     return [each for each in known if each is not None]
 
 
-@_cached(ttl=SECONDS_PAST, max_entries=2 * loading.TREND_DAYS)
-def _tests(stored: Stored) -> dict[tuple[str, str], Past]:
+@_cached(ttl=SECONDS_PAST, max_entries=loading.TREND_DAYS)
+def _tests(stored: Stored) -> Tests | None:
     return loading.tests_of(storage(), bucket("S3_DQ_REPORTS_BUCKET"), stored)
 
 

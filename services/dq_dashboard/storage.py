@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ParamValidationError,
+    ResponseStreamingError,
+)
 
 from lakehouse.errors import ConfigError, CredentialsError, LakehouseError, SourceUnavailable
 
@@ -43,8 +50,6 @@ class Head:
 
     body: bytes
     size: int
-    etag: str
-    modified: datetime
 
     @property
     def whole(self) -> bool:
@@ -79,12 +84,12 @@ class S3:
             if code in _GONE:
                 return None
             if code in {"InvalidRange", "416"}:  # an object without a byte has no first one
-                return Head(b"", 0, "", datetime.fromtimestamp(0).astimezone())
+                return Head(b"", 0)
             raise _said(error, bucket) from error
         except BotoCoreError as error:
             raise _said(error, bucket) from error
         whole = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
-        return Head(body, whole, answer["ETag"], answer["LastModified"])
+        return Head(body, whole)
 
     def keys(self, bucket: str, prefix: str, after: str = "") -> list[Stored]:
         found = self._pages(bucket, Prefix=prefix, **({"StartAfter": after} if after else {}))
@@ -140,27 +145,38 @@ def _late(what: str) -> SourceUnavailable:
 def _said(error: ClientError | BotoCoreError, bucket: str) -> LakehouseError:
     """What S3 or the way to it said, in our words: its own may quote anything."""
     where = f"s3://{bucket}"
-    if isinstance(error, NoCredentialsError):
-        return CredentialsError(
-            f"{where}: found no AWS credentials",
-            hint="In the container the task role gives them; on a laptop set AWS_PROFILE.",
-        )
-    if not isinstance(error, ClientError):
+    if isinstance(error, ClientError):
+        return _answered(str(error.response.get("Error", {}).get("Code", "")), where)
+    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | ResponseStreamingError):
         return _late(where)
-    code = str(error.response["Error"]["Code"])
+    if isinstance(error, ParamValidationError):
+        return _no_bucket(where)
+    return CredentialsError(
+        f"{where}: found no AWS credentials that can be used ({type(error).__name__})",
+        hint="In the container the task role gives them; on a laptop sign in, or set AWS_PROFILE.",
+    )
+
+
+def _answered(code: str, where: str) -> LakehouseError:
     if code in _DENIED:
         return CredentialsError(
             f"{where}: S3 refused the read ({code})",
             hint="The role dq_dashboard has to read reports/ of the reports bucket and gold/quality/ of the lake "
             "(terraform/iam.tf), and to use the key of both.",
         )
-    if code == "NoSuchBucket":
-        return ConfigError(
-            f"{where}: there is no such bucket", hint="Set S3_DQ_REPORTS_BUCKET and LAKE_BUCKET to buckets."
-        )
+    if code in {"NoSuchBucket", "InvalidBucketName"}:
+        return _no_bucket(where)
     return SourceUnavailable(
-        f"{where}: S3 answered {code if code.isalnum() else 'an error'}",
-        hint="S3 is busy or throttles. The page tries again by itself; reload it in a minute.",
+        f"{where}: S3 answered {code if code.isalnum() else 'an error without a name'}",
+        hint="The page tries again by itself; reload it in a minute. SlowDown and ServiceUnavailable pass by "
+        "themselves; for others see Amazon S3's list of error responses.",
+    )
+
+
+def _no_bucket(where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: there is no such bucket",
+        hint="Set S3_DQ_REPORTS_BUCKET and LAKE_BUCKET to buckets, and start the dashboard again.",
     )
 
 
@@ -193,3 +209,5 @@ def _outcome(future: Future[Any], name: str) -> Any:
         return future.result()
     except LakehouseError as error:
         return error
+    except BotoCoreError as error:  # of a client that could not be made
+        return _said(error, name)

@@ -56,7 +56,7 @@ def facts(one: Finding) -> dict[str, str]:
         "Share": share,
         "Muted": muted,
         "Owner": one.owner or "not named" if one.source == "snowflake" else "on call for the lakehouse",
-        "Says that it holds": one.origin,
+        "Origin of the rule": one.origin,
         "Run": one.run_id,
         "Query id": one.query_id,
     }

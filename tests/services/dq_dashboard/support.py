@@ -172,7 +172,7 @@ class Memory:
         body = self.objects.get((bucket, key))
         if body is None:
             return None
-        return Head(body[:size], len(body), f'"{hash(body)}"', datetime.now(UTC))
+        return Head(body[:size], len(body))
 
     def keys(self, bucket: str, prefix: str, after: str = "") -> list[Stored]:
         self._answer(bucket, prefix)
