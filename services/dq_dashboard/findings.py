@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ from dq_runner.report import ORDER, Muted, ResultRow
 Source = Literal["snowflake", "lakehouse"]
 SOURCES: tuple[Source, ...] = ("snowflake", "lakehouse")
 
+_PLAIN = re.compile(r"[\w$]+")
 #: A test that could not be made is no test that held.
 BROKEN: tuple[Status, ...] = ("failed", "error")
 
@@ -20,6 +22,8 @@ BROKEN: tuple[Status, ...] = ("failed", "error")
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One test. ``key`` is the same in every run; ``run_id`` names the run (or the gate's run) that made it.
+
+    ``table`` is a name as SQL has it: of Snowflake's three parts one with a dot in it stands in double quotes.
 
     ``share`` is between 0 and 1. ``new``: it is broken now, and was not in the last run of an earlier day.
     """
@@ -71,7 +75,7 @@ def of_runner(row: ResultRow, run_id: str) -> Finding:
         source="snowflake",
         at=row.timestamp,
         run_id=run_id,
-        table=row.table_name,
+        table=written(row.database, row.schema_, row.table),
         column=row.column,
         rule=row.rule,
         kind=row.kind,
@@ -95,6 +99,11 @@ def of_runner(row: ResultRow, run_id: str) -> Finding:
         muted=row.muted,
         samples=row.samples,
     )
+
+
+def written(*parts: str) -> str:
+    """A table's name, and the pattern that means it in config/."""
+    return ".".join(part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts)
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:

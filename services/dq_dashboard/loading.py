@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from dq_dashboard import reading
 from dq_dashboard.findings import Finding, in_order
-from dq_dashboard.reading import Past, Reading, Tests, Verdict
+from dq_dashboard.reading import Earlier, Past, Reading, Verdict
 from dq_dashboard.score import count, health
 from dq_dashboard.storage import Storage, Stored, side_by_side
 from dq_runner.report import HISTORY, LATEST, Counts
@@ -124,23 +124,24 @@ def _latest(storage: Storage, bucket: str, runs: Sequence[Stored]) -> tuple[str,
     return "", None, ""
 
 
-def _before(storage: Storage, bucket: str, runs: Sequence[Stored], day: date) -> Tests | None:
+def _before(storage: Storage, bucket: str, runs: Sequence[Stored], day: date) -> Earlier | None:
     """The last run of an earlier day; None where there is none, or none that can be read."""
     earlier = [run for then, run in sorted(last_of_days(runs).items()) if then < day]
     return tests_of(storage, bucket, earlier[-1]) if earlier else None
 
 
-def _with_new(findings: Sequence[Finding], before: Tests | None) -> list[Finding]:
+def _with_new(findings: Sequence[Finding], before: Earlier | None) -> list[Finding]:
     """Findings with ``new`` set by an earlier run; as the runner set it where that was not read so far."""
-    if before is None or not before.all_broken:
-        return list(findings)
-    return compared(findings, {key: past.status for key, past in before.by_rule.items()})
+    return list(findings) if before is None or not before.all_broken else compared(findings, before.broken)
 
 
-def compared(findings: Iterable[Finding], before: Mapping[tuple[str, str], str]) -> list[Finding]:
-    """``new``: broken now, in a way that it was not before (status by table and rule), and not muted."""
+def compared(findings: Iterable[Finding], before: Collection[tuple[str, str, str]]) -> list[Finding]:
+    """``new``: broken now, in a way that it was not before (table, rule and status), and not muted."""
     return [
-        replace(one, new=one.broken and one.muted is None and before.get((one.table, one.rule)) != one.status)
+        replace(
+            one,
+            new=one.broken and one.muted is None and (one.table, one.rule, one.status) not in before,
+        )
         for one in findings
     ]
 
@@ -191,7 +192,7 @@ def _table(storage: Storage, bucket: str, table: str, day: date | None, now: dat
     if latest is None:
         return Lake((), None, tuple(unreadable))
     now_found = reading.of_gate(latest, discarded.get(latest.run_id))
-    then = {(one.table, one.rule): one.status for one in before}
+    then = {(one.table, one.rule, one.status) for one in before}
     return Lake(tuple(compared(now_found, then)), latest.created_at, tuple(unreadable))
 
 
@@ -257,11 +258,11 @@ def _known_by(table: dict[date, list[Finding]], day: date) -> list[Finding]:
     return table[max(known)] if known else []
 
 
-def tests_of(storage: Storage, bucket: str, run: Stored) -> Tests | None:
+def tests_of(storage: Storage, bucket: str, run: Stored) -> Earlier | None:
     """The tests of a run as far as they are read; None where its report is none."""
     try:
         found = storage.head(bucket, run.key, HEAD_BYTES)
-        return reading.tests(found.body, whole=found.whole, where=run.key) if found else None
+        return reading.earlier(found.body, whole=found.whole, where=run.key) if found else None
     except StateUnreadable:
         return None
 

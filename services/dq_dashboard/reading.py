@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from dq_dashboard.findings import BROKEN, Finding, of_runner
+from dq_dashboard.findings import BROKEN, Finding, of_runner, written
 from dq_runner.report import SCHEMA, Muted, ResultRow, Run, Summary, TableRow
 from lakehouse.errors import StateUnreadable
 
@@ -74,37 +75,50 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Tests:
-    """The tests of an earlier run, by table and rule. ``all_broken``: nothing that was broken is missing."""
+class Earlier:
+    """An earlier run: its tests, by table and rule.
+
+    ``broken``: table, rule and status of what was broken, and of what had failed when it was last tried.
+    ``all_broken``: none of these is missing, as it would be of a report that was not read to its end.
+    """
 
     by_rule: Mapping[tuple[str, str], Past]
+    broken: frozenset[tuple[str, str, str]]
     all_broken: bool
 
 
-def tests(body: bytes, *, whole: bool, where: str) -> Tests:
+def earlier(body: bytes, *, whole: bool, where: str) -> Earlier:
     """Of an earlier report only what later ones are compared with: a fifth of the time that all of it takes."""
     content, ended = _parsed(body, whole, where)
     parts = content if isinstance(content, dict) else {}
     run, _ = _top(parts, where)
     found: dict[tuple[str, str], Past] = {}
     for row in _rows(parts.get("results"), ended):
-        try:
-            name = f"{row['database']}.{row['schema']}.{row['table']}"
-            found[name, row["rule"]] = _past(row, run)
-        except (KeyError, TypeError, ValueError):
-            continue
+        if (key := _key(row)) is not None:
+            found[key] = _past(row, run)
+    still = {(*key, "failed") for row in _rows(parts.get("open"), ended) if (key := _key(row)) is not None}
+    broken = {(*key, one.status) for key, one in found.items() if one.status in BROKEN}
     everything = ended or any(one.status not in BROKEN for one in found.values())
-    return Tests(found, everything)
+    return Earlier(found, frozenset(broken | still), everything)
+
+
+def _key(row: Any) -> tuple[str, str] | None:
+    """Table and rule; None where the row is none."""
+    try:
+        return written(row["database"], row["schema"], row["table"]), str(row["rule"])
+    except (KeyError, TypeError):
+        return None
 
 
 def _past(row: Mapping[str, Any], run: Run) -> Past:
+    value, failed_rows = row.get("value"), row.get("failed_rows")
     return Past(
         run.started_at,
         run.run_id,
-        str(row["status"]),
-        row.get("value"),
-        row.get("failed_rows"),
-        str(row["observed"]),
+        status=str(row.get("status")),
+        value=value if isinstance(value, int | float) and isfinite(value) else None,
+        failed_rows=failed_rows if isinstance(failed_rows, int) else None,
+        observed=str(row.get("observed", "")),
     )
 
 

@@ -349,7 +349,10 @@ def mute(one: Finding, today: date) -> None:
         "A muted failure is reported as ever and raises no alarm until its day. This writes it into the file:"
     )
     st.code(text.mute_command(one, today), language="bash", wrap_lines=True)
-    st.markdown("The same by hand, in `config/dq_mutes.yaml`; either way open a pull request with it:")
+    st.markdown(
+        "The same by hand, below `mutes:` in `config/dq_mutes.yaml` (in place of its `[]`, where nothing is muted "
+        "yet). Either way open a pull request with it:"
+    )
     st.code(text.mute_lines(one, today), language="yaml", wrap_lines=True)
 
 

@@ -14,7 +14,7 @@ import streamlit as st
 from dq_dashboard import loading
 from dq_dashboard.findings import Finding
 from dq_dashboard.loading import Lake, Point, Runner
-from dq_dashboard.reading import Past, Reading, Tests
+from dq_dashboard.reading import Earlier, Past, Reading
 from dq_dashboard.storage import DEADLINE, S3, Storage, Stored, in_time
 from lakehouse.errors import ConfigError, LakehouseError
 
@@ -139,12 +139,12 @@ def past(one: Finding, runs: tuple[Stored, ...]) -> list[Past] | LakehouseError:
         return _in_time(lambda: [loading.past(each) for each in _gates(one.table) if each.rule == one.rule])
     last = tuple(loading.last_of_days(runs).values())[-loading.TREND_DAYS :]
     found = in_time({each.key: partial(_tests, each) for each in last}, DEADLINE_PAST)
-    known = [part.by_rule.get((one.table, one.rule)) for part in found.values() if isinstance(part, Tests)]
+    known = [part.by_rule.get((one.table, one.rule)) for part in found.values() if isinstance(part, Earlier)]
     return [each for each in known if each is not None]
 
 
 @_cached(ttl=SECONDS_PAST, max_entries=loading.TREND_DAYS)
-def _tests(stored: Stored) -> Tests | None:
+def _tests(stored: Stored) -> Earlier | None:
     return loading.tests_of(storage(), bucket("S3_DQ_REPORTS_BUCKET"), stored)
 
 

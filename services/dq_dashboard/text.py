@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import date, datetime, timedelta
@@ -118,7 +119,7 @@ def _json(content: Any) -> Any:
 
 
 def mute_command(one: Finding, today: date) -> str:
-    """What to type; REASON and NAME are the reader's."""
+    """What to type; REASON is the reader's."""
     until = today + timedelta(days=MUTE_DAYS)
     return shlex.join(
         ["scripts/dq.py", "mute", one.table, one.rule, "--until", str(until), "--reason", "REASON"]
@@ -126,10 +127,11 @@ def mute_command(one: Finding, today: date) -> str:
 
 
 def mute_lines(one: Finding, today: date) -> str:
-    """What that writes into config/dq_mutes.yaml."""
+    """What that adds to config/dq_mutes.yaml, below ``mutes:``."""
     until = today + timedelta(days=MUTE_DAYS)
     entry = {"table": one.table, "rule": one.rule, "reason": "REASON", "until": until, "by": "NAME"}
-    return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1000)
+    # By letters beyond ASCII an editor could show another name than the one that is meant.
+    return textwrap.indent(yaml.safe_dump([entry], sort_keys=False, width=1000), "  ")
 
 
 def accept_command(one: Finding) -> str:
