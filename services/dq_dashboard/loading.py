@@ -86,8 +86,15 @@ def last_of_days(runs: Iterable[Stored]) -> dict[date, Stored]:
     return {day: run for run in runs if (day := day_of(run)) is not None}
 
 
-def read_report(storage: Storage, bucket: str, key: str, size: int = HEAD_BYTES) -> Reading | None:
+def read_report(storage: Storage, bucket: str, key: str) -> Reading | None:
     """A report as far as the page reads it; None where it is not there. Raises LakehouseError."""
+    found = _read(storage, bucket, key, HEAD_BYTES)
+    if found is not None and found.partial and not found.findings:
+        return _read(storage, bucket, key, 4 * HEAD_BYTES)  # so many tables stand before its results
+    return found
+
+
+def _read(storage: Storage, bucket: str, key: str, size: int) -> Reading | None:
     found = storage.head(bucket, key, size)
     where = f"s3://{bucket}/{key}"
     return None if found is None else reading.report(found.body, whole=found.whole, where=where)

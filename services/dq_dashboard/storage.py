@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 #: After so many seconds the page says that S3 does not answer.
 DEADLINE = 2.0
-_CHUNK = 1 << 18
+_CHUNK = 1 << 14
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _GONE = {"NoSuchKey", "404", "NotFound"}
 
@@ -121,7 +121,7 @@ def _client() -> S3Client:
         retries={"mode": "standard", "total_max_attempts": 2},
         max_pool_connections=32,
     )
-    return boto3.client("s3", region_name=region, config=config)
+    return boto3.Session().client("s3", region_name=region, config=config)
 
 
 def _read(body: Any, uri: str) -> bytes:
