@@ -233,7 +233,8 @@ build_all() {
       say "$service: there is no $folder/Dockerfile in this checkout; skipped"
       continue
     fi
-    run docker build --platform linux/amd64 --tag "$(registry)/$service:$tag" "$folder"
+    # From the root: an image holds what its service imports of the others.
+    run docker build --platform linux/amd64 --file "$folder/Dockerfile" --tag "$(registry)/$service:$tag" .
   done
 }
 run_release() {

@@ -12,7 +12,7 @@ tools=.venvs/checks/bin
 }
 
 echo "bandit"
-"$tools/bandit" --quiet --recursive --severity-level medium --confidence-level medium src jobs dags scripts
+"$tools/bandit" --quiet --recursive --severity-level medium --confidence-level medium src jobs dags scripts services
 
 echo "detect-secrets"
 # It rewrites its baseline, and ends 3, where lines have only moved: let it have a copy.
@@ -24,7 +24,9 @@ mapfile -d '' files < <(git ls-files -z -- ':!.secrets.baseline')
 
 echo "pip-audit"
 # What runs on AWS. What could not be audited is a failure: --strict.
-"$tools/pip-audit" --strict --disable-pip --require-hashes --requirement requirements/emr.txt
+for shipped in emr dq_runner dq_dashboard; do
+  "$tools/pip-audit" --strict --disable-pip --require-hashes --requirement "requirements/$shipped.txt"
+done
 
 echo "jars"
 "$tools/python" scripts/audit_jars.py

@@ -343,3 +343,14 @@ def test_one_version_of_the_provider_is_deployed_and_another_tested() -> None:
 def test_the_same_action_is_the_same_commit_everywhere() -> None:
     pins = {use for path in WORKFLOWS for use in re.findall(r"uses: (?!\./)(\S+)", path.read_text())}
     assert len(pins) == len({pin.partition("@")[0] for pin in pins})
+
+
+def test_everything_that_is_shipped_is_audited() -> None:
+    """Packages of the jobs, of the runner's zip, of the dashboard's image; code of all of them."""
+    script = (REPO / "scripts" / "security_check.sh").read_text()
+    (shipped,) = re.findall(r"^for shipped in (.*); do$", script, re.MULTILINE)
+    locks = {path.stem for path in (REPO / "requirements").glob("*.txt")}
+    # What stays on a developer's machine or in CI.
+    assert set(shipped.split()) == locks - {"dev", "lock", "clients", "deploy"}
+    (folders,) = re.findall(r"--confidence-level medium (.*)$", script, re.MULTILINE)
+    assert set(folders.split()) == {"src", "jobs", "dags", "scripts", "services"}

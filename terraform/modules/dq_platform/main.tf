@@ -14,7 +14,7 @@ resource "aws_lambda_function" "runner" {
   runtime       = "python3.12"
   architectures = ["x86_64"]
   handler       = "run_automatic_dq_checks.main"
-  memory_size   = 1024
+  memory_size   = 1769 # one whole vCPU (AWS, Lambda quotas)
   timeout       = 900
   kms_key_arn   = var.shared.kms_key_arn
 
