@@ -7,7 +7,7 @@
     scripts/release.py check              whether the one that was built last may be activated: it is no older one
     scripts/release.py activate [ID]      make Airflow use it: DAGs, and last dags/deployment.json
     scripts/release.py rollback           activate the release that was active before
-    scripts/release.py list               releases in the bucket, the active one marked
+    scripts/release.py list               releases in the bucket, the active one marked, and the DQ runner's zips
     scripts/release.py env                export lines for scripts/emr_submit.sh, of the active release
 
 A release is named by its content and never changed: a job run that was started with it finds all of it until its end,
@@ -493,10 +493,22 @@ def upload_runner(bucket: Bucket, key: str, archive: Path) -> None:
             raise ReleaseError(f"s3://{bucket.name}/{key} {_ANOTHER}")
 
 
-def say_runner(bucket: Bucket, key: str) -> str:
-    """What `dq_runner_package` of the tfvars has to be."""
-    digest = base64.b64encode(bytes.fromhex(bucket.digest(key) or "")).decode()
-    return f'dq_runner_package = {{ key = "{key}", sha256_base64 = "{digest}" }}'
+def say_runner(key: str, digest: str) -> str:
+    """What `dq_runner_package` of the tfvars has to be; ``digest`` as it is recorded, in hex."""
+    encoded = base64.b64encode(bytes.fromhex(digest)).decode()
+    return f'dq_runner_package = {{ key = "{key}", sha256_base64 = "{encoded}" }}'
+
+
+def runners(bucket: Bucket) -> list[str]:
+    """Every zip of the runner that was uploaded, the newest first, with its day and its line for the tfvars."""
+    pages = bucket.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix="lambda/")
+    zips = [item for page in pages for item in page.get("Contents", []) if item["Key"].endswith(".zip")]
+    zips.sort(key=lambda item: item["LastModified"], reverse=True)
+    recorded = [(bucket.get(f"{item['Key']}.sha256") or b"").decode() for item in zips]
+    return [
+        f"{item['LastModified']:%Y-%m-%d}  {say_runner(item['Key'], digest)}"
+        for item, digest in zip(zips, recorded, strict=True)
+    ]
 
 
 def verified(bucket: Bucket, identity: str) -> dict[str, Any]:
@@ -715,7 +727,7 @@ def ship(arguments: argparse.Namespace) -> None:
     if arguments.command == "upload":
         print(upload(bucket, built()))
         if not dry_run():
-            print(say_runner(bucket, built().runner_key))
+            print(say_runner(built().runner_key, bucket.digest(built().runner_key) or ""))
     elif arguments.command == "check":
         print(check_newer(bucket, built().id))
     elif arguments.command in ("activate", "rollback"):
@@ -733,6 +745,8 @@ def ship(arguments: argparse.Namespace) -> None:
             if key.endswith(f"/{MANIFEST}"):
                 identity = key.split("/")[1]
                 print(f"{identity}{'  active' if identity == current else ''}")
+        for line in runners(bucket):
+            print(line)
     else:
         body = bucket.get("dags/deployment.json")
         if body is None:

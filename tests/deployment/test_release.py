@@ -273,6 +273,8 @@ def test_the_runners_zip_is_uploaded_once_and_its_digest_told(
     assert shipping(bucket, tmp_path, "upload") == 0
     assert capsys.readouterr().out.splitlines()[-1] == first
     assert bucket.get(one.runner_key) == body
+    assert shipping(bucket, tmp_path, "list") == 0
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d  {re.escape(first)}", capsys.readouterr().out.splitlines()[-1])
     # Other files under its name.
     (tmp_path / one.runner_key).write_bytes(archives.zip_bytes({"main.py": b"another"}))
     assert shipping(bucket, tmp_path, "upload") == 1
