@@ -223,14 +223,16 @@ def apply(state: Path, endpoint: str, say: Said) -> Terraform:
 def put_runner(s3: Any, code_bucket: str, one: release.Release) -> dict[str, str]:
     """The DQ runner's zip into the code bucket; the variable that names it."""
     body = (release.DIST / one.runner_key).read_bytes()
-    s3.put_object(Bucket=code_bucket, Key=one.runner_key, Body=body, IfNoneMatch="*")
+    digest = hashlib.sha256(body)
+    # The bucket takes nothing below this prefix that is not created.
     s3.put_object(
-        Bucket=code_bucket, Key=f"{one.runner_key}.sha256", Body=hashlib.sha256(body).hexdigest().encode()
+        Bucket=code_bucket,
+        Key=f"{one.runner_key}.sha256",
+        Body=digest.hexdigest().encode(),
+        IfNoneMatch="*",
     )
-    return {
-        "key": one.runner_key,
-        "sha256_base64": base64.b64encode(hashlib.sha256(body).digest()).decode(),
-    }
+    s3.put_object(Bucket=code_bucket, Key=one.runner_key, Body=body, IfNoneMatch="*")
+    return {"key": one.runner_key, "sha256_base64": base64.b64encode(digest.digest()).decode()}
 
 
 def run_release(
