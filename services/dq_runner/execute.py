@@ -122,18 +122,19 @@ def _work(
     sessions: Sessions, job: Job, waiting: queue.SimpleQueue[Table], done: queue.SimpleQueue[Checked]
 ) -> None:
     """Check tables until none is left; a connection that broke is replaced by a new one."""
-    broken: LakehouseError | None = None
-    while broken is None and not waiting.empty():
+    while not waiting.empty():
+        signed_in = False
         try:
             with sessions.open() as session:
+                signed_in = True
                 _with_session(session, job, waiting, done)
-        except SourceUnavailable:
-            continue  # the table is reported; whether Snowflake is there for the next, the sign-in will say
         except LakehouseError as error:
-            broken = error
-    for table in _taken(waiting):
-        assert broken is not None
-        done.put(Checked(table, window_of(job, table), [not_checked(table.name, broken)]))
+            # Of a connection that broke, the table is reported; whether Snowflake is there for the next one, the
+            # sign-in will say. What else holds for every table that is left is said of each.
+            if signed_in and isinstance(error, SourceUnavailable):
+                continue
+            for table in _taken(waiting):
+                done.put(Checked(table, window_of(job, table), [not_checked(table.name, error)]))
 
 
 def _with_session(

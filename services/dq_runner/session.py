@@ -35,6 +35,8 @@ _OF_STATEMENT = {
     3001: "grant the role SELECT on the table and USAGE on its database and schema, or exclude it in "
     "config/dq_platform.yaml",
 }
+#: Seconds for Snowflake to say itself that a statement took too long, and of which its network may be away.
+GRACE_SECONDS = 10
 _LATER = "run the checks again later; Snowflake's status page may know more"
 _OTHERWISE = "see the statement in the report: run it by hand, or exclude the table or the rule"
 
@@ -140,7 +142,8 @@ class Session:
         begun = time.monotonic()
         with self.opened.cursor(DictCursor) as cursor:
             try:
-                cursor.execute(sql, _statement_params=parameters)
+                # Without a limit of its own the connector cancels a query after network_timeout.
+                cursor.execute(sql, _statement_params=parameters, timeout=limit + GRACE_SECONDS)
                 rows = tuple(dict(row) for row in cursor.fetchall())
             except (sf.Error, RequestException, OSError) as error:
                 taken = time.monotonic() - begun

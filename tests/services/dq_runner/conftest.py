@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import snowflake.connector
 from dq_runner.config import Config, read_config
 from dq_runner.report import Report, ResultRow
 from dq_runner.runner import Settings, run
-from dq_runner.session import Place
+from dq_runner.session import Place, Session, Sessions
 from local.saas import credentials
 from local.snowflake.admin import Admin
-from tests.support import Aws, snowflake_double
+from tests.support import snowflake_double
 
 AT = datetime(2026, 11, 29, 6, tzinfo=UTC)
 SECRET = "snowflake/dq-platform-credentials"
@@ -101,6 +100,13 @@ def snow(_running_double: int) -> Iterator[Snow]:
 
 
 @pytest.fixture
+def connected(snow: Snow, signed_in: dict[str, str]) -> Iterator[Session]:
+    """A session of the user who only reads."""
+    with Sessions(place(snow), "a-run", 30).open() as session:
+        yield session
+
+
+@pytest.fixture
 def signed_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the runner's secret holds, where no test of Secrets Manager is made: the user who only reads, by token."""
     from lakehouse import snowflake as library
@@ -153,22 +159,3 @@ def checked(snow: Snow, signed_in: dict[str, str], tmp_path: Path) -> Runs:
 
 def rows_of(report: Report, table: str, status: str = "") -> list[ResultRow]:
     return [row for row in report.results if row.table == table and status in ("", row.status)]
-
-
-@pytest.fixture
-def reports(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket for reports, with the runner's secret and a topic's region in the environment."""
-    from lakehouse import store
-
-    bucket = f"dq-reports-{len(aws.client('s3').list_buckets()['Buckets'])}"
-    aws.client("s3").create_bucket(
-        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": aws.env["AWS_REGION"]}
-    )
-    for name, value in aws.env.items():
-        monkeypatch.setenv(name, value)
-    store.client.cache_clear()
-    yield bucket
-    store.client.cache_clear()
-
-
-__all__ = ["AT", "PLATFORM", "SECRET", "Decimal", "Runs", "Snow", "configured", "place", "rows_of"]
