@@ -29,7 +29,7 @@ FOLDER = "reports/notices"
 SUBJECT = 99
 #: SNS takes 256 KB a message; what is longer than a page is in the report.
 LINES = 20
-LINE = 500
+LINE = 700
 NAME = 200
 _LIMITS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 4})
 
@@ -88,8 +88,10 @@ def _alarms(published: Published) -> tuple[str, list[str]]:
 
 
 def _line(row: ResultRow) -> str:
-    counts = "" if row.failed_rows is None else f": {row.failed_rows:,} of {row.rows or 0:,} rows"
-    return f"{row.table_name[:NAME]}  {row.rule[:NAME]}{counts}"
+    """What failed, by counts. Where a rule counts no rows, its words have none in them (volume, freshness)."""
+    found = f"{row.failed_rows:,} of {row.rows or 0:,} rows" if row.failed_rows is not None else row.observed
+    since = "" if row.new else " (it failed before, muted or as a warning)"
+    return f"{row.table_name[:NAME]}  {row.rule[:NAME]}: {found[:NAME]}{since}"
 
 
 def _summary(report: Report) -> str:

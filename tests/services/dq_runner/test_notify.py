@@ -15,6 +15,7 @@ from dq_runner import notify as notify_module
 from dq_runner.aws import AwsRefused, AwsUnavailable
 from dq_runner.notify import notify, notify_no_report
 from dq_runner.publish import publish, published
+from dq_runner.report import Muted
 from lakehouse import store
 from tests.services.dq_runner.reports import AT, report, row
 from tests.support import Aws
@@ -67,6 +68,19 @@ def test_a_new_critical_failure_is_told_once(bucket: str, topic: Topic) -> None:
     next_day = publish(report("run-2", [row("a")], AT + timedelta(days=1)), [], bucket)
     assert not notify(next_day, bucket, topic.arn)
     assert topic.heard() == []
+
+
+def test_rules_that_count_no_rows_are_told_in_their_words(bucket: str, topic: Topic) -> None:
+    silent = row("volume_anomaly", failed_rows=None, observed="0 rows")
+    assert notify(publish(report("run-1", [silent]), [], bucket), bucket, topic.arn)
+    assert "SALES.PUBLIC.ORDERS  volume_anomaly: 0 rows\n" in topic.heard()[0]["Message"]
+
+
+def test_a_failure_whose_mute_has_ended_is_told_as_that(bucket: str, topic: Topic) -> None:
+    mute = Muted(reason="known", until=AT.date())
+    assert not notify(publish(report("run-1", [row(muted=mute)]), [], bucket), bucket, topic.arn)
+    assert notify(publish(report("run-2", [row()], AT + timedelta(days=1)), [], bucket), bucket, topic.arn)
+    assert "rows (it failed before, muted or as a warning)\n" in topic.heard()[0]["Message"]
 
 
 @pytest.mark.parametrize("results", [[], [row(status="passed")], [row(severity="warning")]])
