@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ Values = Mapping[str, Any]
 
 RANGED: tuple[Family, ...] = ("integer", "decimal", "float", "date", "timestamp")
 _MOST_SHOWN = 10
+_LOOK_BACK = timedelta(days=35)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,11 @@ def _not_in_future(draft: Draft, rule: Rule) -> Check:
         "" if column.family == "date" else f"{draft.at.astimezone(UTC): %H:%M}"
     )
     return _broken_by(
-        draft, rule, rows, f"{sql.column(column.name)} > {draft.now(column)}", f"not after {moment} UTC"
+        draft,
+        rule,
+        rows,
+        f"{sql.column(column.name)} > {draft.moment(draft.at, column)}",
+        f"not after {moment} UTC",
     )
 
 
@@ -332,18 +337,23 @@ def _row_count(draft: Draft, rule: Rule) -> Check:
 
 
 def _freshness(draft: Draft, rule: Rule) -> Check:
-    """By the newest date that is not in the future, in the whole table."""
+    """By the newest date that is not in the future, whatever the window is.
+
+    Weeks before ``max_hours`` are not looked at: of a table that is ordered by time most partitions stay unread.
+    """
     column = _freshness_column(draft, rule)
     name = sql.column(column.name)
-    rows = Rows(draft.any_scan(), draft.where(rule), beyond=True)
-    condition = f"{rows.condition} AND {name} <= {draft.now(column)}".removeprefix(" AND ")
-    newest = rows.scan.add(f"(SELECT MAX({name}) {rows.source} WHERE {condition})")
     most = rule.params["max_hours"]
+    first = draft.at - timedelta(hours=float(most)) - _LOOK_BACK
+    bounds = f"{name} >= {draft.moment(first, column)} AND {name} <= {draft.moment(draft.at, column)}"
+    rows = Rows(draft.any_scan(), draft.where(rule), beyond=True)
+    condition = f"{rows.condition} AND {bounds}" if rows.condition else bounds
+    newest = rows.scan.add(f"(SELECT MAX({name}) {rows.source} WHERE {condition})")
 
     def judge(values: Values) -> Verdict:
         found = as_moment(values[newest])
         if found is None:
-            return Verdict("failed", "no row with a date up to now")
+            return Verdict("failed", f"no row since {first:%Y-%m-%d}")
         hours = Decimal(round((draft.at - found).total_seconds())) / 3600
         observed = f"{hours:.1f} hours: the newest row is of {found:%Y-%m-%d %H:%M} UTC"
         return Verdict("failed" if hours > most else "passed", observed, value=float(hours))

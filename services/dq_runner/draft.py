@@ -149,9 +149,10 @@ class Draft:
         """The rule's columns, of one of the families if any are given."""
         return [column_of(self.table, name, *families) for name in rule.columns]
 
-    def now(self, column: Column) -> str:
-        """The moment of the run as a value of a column; for dates its day."""
-        utc = self.at.astimezone(UTC)
+    @staticmethod
+    def moment(value: datetime, column: Column) -> str:
+        """A moment as a value of a column; for dates its day."""
+        utc = value.astimezone(UTC)
         return sql.day(utc.date()) if column.family == "date" else sql.moment(utc, column.type)
 
     def ask(self, rule: Rule, value: str, rest: str = "") -> str:

@@ -213,7 +213,7 @@ class Freshness(_Rule):
     """The newest row is at most ``max_hours`` old, by ``columns`` (one), or by the table's date column."""
 
     kind: Literal["freshness"]
-    max_hours: Annotated[Exact, Field(gt=0)]
+    max_hours: Annotated[Exact, Field(gt=0, le=87_600)]
     columns: Annotated[Many[Word], Field(max_length=1)] = ()
 
     def keys(self) -> tuple[tuple[str, ...], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dq_runner.config import Config
 from dq_runner.model import Result, Rule, Table, TableName
@@ -50,26 +49,21 @@ def _is_off(rule: Rule, line: Off) -> bool:
 
 
 def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
-    """An error for each entry of config/dq_rules/ whose rules are for none of the tables that were found.
-
-    One that only switches conventions off has nothing to check.
-    """
-    return [
-        Result(
+    """An error for each declared rule that is for none of the tables that were found: nothing was checked."""
+    found = {
+        (entry.table, rule.title): Result(
             _pattern_name(entry.table),
-            replace(_CHECKED, owner=entry.owner),
+            rule,
             "error",
             observed="no such table",
-            expected=f"one of the {len(known)} tables that were found",
-            message=f"config/dq_rules/ declares rules of {entry.table}, which means none of the "
-            f"{len(known)} tables that were found: correct the name, or include the table in config/dq_platform.yaml",
+            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the {len(known)} tables that "
+            "were found: correct the name, or include the table in config/dq_platform.yaml",
         )
         for entry in config.declared
-        if entry.rules and not any(matches_table(entry.table, name) for name in known)
-    ]
-
-
-_CHECKED = Rule("checked", origin="runner", name="declared table found")
+        if not any(matches_table(entry.table, name) for name in known)
+        for rule in entry.made()
+    }
+    return list(found.values())
 
 
 def _pattern_name(pattern: str) -> TableName:

@@ -193,14 +193,17 @@ def test_titles_are_one_of_a_kind_whatever_is_declared() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_an_entry_that_means_no_table_is_an_error_of_its_own() -> None:
-    rule = {"kind": "row_count", "min": 1}
+def test_a_rule_of_no_table_is_an_error_of_its_own() -> None:
+    rules = [{"kind": "row_count", "min": 1}, {"kind": "not_null", "columns": ["A", "B"]}]
     off = {"table": "A.B.*", "off": [{"rule": "range", "column": "X", "reason": "refunds are negative"}]}
-    wrong = {"table": "DB.PUBLIC.ORDRES", "owner": "me", "rules": [rule]}
-    config = settings(wrong, {"table": "*.*.ORDERS", "rules": [rule]}, off)
-    (result,) = unmatched(config, {ORDERS.name: ORDERS})
-    assert (result.status, str(result.table), result.rule.owner) == ("error", "DB.PUBLIC.ORDRES", "me")
-    assert "means none of the 1 tables that were found" in result.message
+    wrong = {"table": "DB.PUBLIC.ORDRES", "owner": "me", "rules": rules}
+    config = settings(wrong, wrong, {"table": "*.*.ORDERS", "rules": rules}, off)
+    found = unmatched(config, {ORDERS.name: ORDERS})
+    assert [result.rule.title for result in found] == ["row_count()", "not_null(A)", "not_null(B)"]
+    assert {(result.status, str(result.table), result.rule.owner) for result in found} == {
+        ("error", "DB.PUBLIC.ORDRES", "me")
+    }
+    assert "means none of the 1 tables that were found" in found[0].message
 
 
 # Mutes -------------------------------------------------------------------------------------------------------------
