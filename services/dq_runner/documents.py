@@ -149,7 +149,7 @@ def _add(item: ErrorDetails, document: Document) -> None:
 
 #: pydantic's words for developers, in those of the person who wrote the file.
 _WORDS = {
-    "extra_forbidden": "one of the keys that docs/dq-platform.md lists",
+    "extra_forbidden": "one of the keys that docs/dq-rules.md lists",
     "missing": "a value",
     "tuple_type": "a list",
     "is_instance_of": "a number",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from datetime import date
@@ -15,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dq_runner import documents
-from dq_runner.config import Config, read_config
+from dq_runner.checks import _CHECKS
+from dq_runner.config import Config, Platform, read_config
 from dq_runner.model import Column, TableName
 from lakehouse.errors import ConfigError
 from tests.support import REPO
@@ -81,7 +83,7 @@ def test_all_mistakes_of_all_files_are_said_at_once(folder: Path) -> None:
         "config/dq_platform.yaml:16 active_days": ("-1", "greater than or equal to 1"),
         "config/dq_platform.yaml:28 limits.worker": (
             "a key that nothing reads",
-            "one of the keys that docs/dq-platform.md lists",
+            "one of the keys that docs/dq-rules.md lists",
         ),
         "config/dq_rules/a.yaml:4 tables[0].rules[0]": ("a mapping of 4", "min at most max, which is 3"),
         "config/dq_rules/b.yaml:2 tables[0].table": ("'A.B'", "DATABASE.SCHEMA.TABLE"),
@@ -299,3 +301,18 @@ def test_days_and_money_are_exact(folder: Path) -> None:
     assert config.anomalies.incidents[0].last == date(2026, 11, 4)
     assert config.limits.credits == Decimal(2)
     assert isinstance(config.limits.credits, Decimal)
+
+
+def test_the_documentation_has_every_key_and_its_examples_are_valid(folder: Path) -> None:
+    text = (REPO / "docs" / "dq-rules.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    for number, example in enumerate(examples):
+        rules(folder, example, f"{number}.yaml")
+    declared = read_config(folder).declared
+    kinds = {rule.kind for entry in declared for rule in entry.made()}
+    assert len(examples) == 2
+    assert kinds == set(_CHECKS) - {"not_in_future", "few_values"}
+    named = set(re.findall(r"`([a-z_]+)`", text))
+    parts = [field.annotation for field in Platform.model_fields.values()]
+    keys = {key for part in (Platform, *parts) for key in getattr(part, "model_fields", {})}
+    assert keys | set(_CHECKS) <= named
