@@ -36,7 +36,7 @@ def write(bucket: str, made: Shop, sample: OrderRows, at: datetime) -> int:
 def of_day(table: Made, day: date) -> Measures:
     """A table's rows of one day."""
     begins = datetime.combine(day, time(), UTC)
-    rows = table.on(day)
+    rows = table.by_day.get(day, [])
     columns = {
         name: _measure((row[name] for row in rows), counted=kind in _COUNTED)
         for name, kind in table.columns.items()

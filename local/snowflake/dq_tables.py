@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,10 +66,14 @@ class Made:
     read: str | None = "SELECT"
     query: str = ""
 
-    def on(self, day: date) -> list[Row]:
-        """The rows of a day, by the column that says when they came in."""
+    @cached_property
+    def by_day(self) -> dict[date, list[Row]]:
+        """The rows by the day on which they came in."""
         assert self.dated is not None
-        return [row for row in self.rows if row[self.dated].date() == day]
+        found: dict[date, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row[self.dated].date(), []).append(row)
+        return found
 
 
 @dataclass
@@ -131,7 +136,7 @@ def _customers(made: Shop) -> None:
     table = Made("CUSTOMERS", columns | {"CREATED_AT": "TIMESTAMP_NTZ", "LOADED_AT": "TIMESTAMP_NTZ"})
     table.rows = list(_rows(made.days, 150, row))
     spoiled = _spoiled(table, made)
-    first = table.on(made.day)[0]["CUSTOMER_ID"]
+    first = table.by_day[made.day][0]["CUSTOMER_ID"]
     _put(spoiled, 2, CUSTOMER_ID=None)
     _put(spoiled, 3, CUSTOMER_ID=first)
     _put(spoiled, 4, EMAIL="nobody at example.com")
@@ -145,14 +150,16 @@ def _customers(made: Shop) -> None:
 
 def _payments(made: Shop) -> None:
     """Amounts below zero, customers that there are not, days to come, payments of an earlier day again."""
-    known = {day: [row["CUSTOMER_ID"] for row in made.table("CUSTOMERS").on(day)] for day in made.days}
+    known = {
+        day: [row["CUSTOMER_ID"] for row in rows] for day, rows in made.table("CUSTOMERS").by_day.items()
+    }
     customers = {day: [name for name in names if name] for day, names in known.items()}
 
     def row(day: date, number: int, at: datetime) -> Row:
         return {
             "PAYMENT_ID": f"PAY-{day:%Y%m%d}-{number:04d}",
             "CUSTOMER_ID": customers[day][number % len(customers[day])],
-            "AMOUNT": Decimal(_draw("amount", day, number).randrange(100, 100_000)) / 100,
+            "AMOUNT": _money(day, number),
             "CURRENCY": _CURRENCIES[number % 3],
             "METHOD": ("CARD", "TRANSFER", "WALLET")[number % 3],
             "STATUS": ("SETTLED", "SETTLED", "SETTLED", "REFUNDED")[number % 4],
@@ -171,7 +178,7 @@ def _payments(made: Shop) -> None:
     table = Made("PAYMENTS", columns | text | {"PAID_AT": "TIMESTAMP_TZ", "LOADED_AT": "TIMESTAMP_NTZ"})
     table.rows = list(_rows(made.days, 300, row))
     spoiled = _spoiled(table, made)
-    earlier = table.on(made.day - timedelta(days=3))[0]["PAYMENT_ID"]
+    earlier = table.by_day[made.day - timedelta(days=3)][0]["PAYMENT_ID"]
     _put(spoiled, 5, AMOUNT=Decimal("-12.50"))
     _put(spoiled, 4, CUSTOMER_ID="CUS-NOBODY")
     _put(spoiled, 3, CURRENCY="ZZZ")
@@ -206,7 +213,7 @@ def _invoices(made: Shop) -> None:
         return {
             "INVOICE_ID": int(f"{day:%y%m%d}{number:05d}"),
             "INVOICE_NUMBER": f"INV-{day:%Y%m%d}-{number:04d}",
-            "TOTAL": Decimal(_draw("total", day, number).randrange(500, 50_000)) / 100,
+            "TOTAL": _money(day, number),
             "DUE_DATE": day + timedelta(days=14),
             "LOADED_AT": at,
         }
@@ -325,7 +332,7 @@ def _rows(days: Sequence[date], usual: int, row: Callable[[date, int, datetime],
 
 def _spoiled(table: Made, made: Shop) -> Iterator[Row]:
     """Rows of the day under test, each once, in an order that the table's name decides; the first is left alone."""
-    rows = table.on(made.day)[1:]
+    rows = table.by_day[made.day][1:]
     random.Random(table.name).shuffle(rows)
     return iter(rows)
 
@@ -335,8 +342,9 @@ def _put(rows: Iterator[Row], count: int, **cells: Any) -> None:
         next(rows).update(cells)
 
 
-def _draw(*scope: object) -> random.Random:
-    return random.Random(repr(scope))
+def _money(day: date, number: int) -> Decimal:
+    """Between 1.00 and 1,000.00; all over the place, and the same for the same row."""
+    return Decimal(100 + (day.toordinal() * 104_729 + number * 7_919) % 99_901) / 100
 
 
 # The sample's orders -------------------------------------------------------------------------------------------

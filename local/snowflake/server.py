@@ -79,10 +79,8 @@ def application(state: Path) -> Starlette:
     take_any_name()
     chunks = Chunks()
     snow = FakeSnow(db_path=databases)
-    fakesnow_server.shared_fs = snow
     # Casts are functions of the current database; Snowflake's are there in a session that has none.
     snow.duck_conn.execute(macros.creation_sql("memory"))
-    stage.LOCAL_BUCKET_PATH = str(stages)
     orders = Orders(snow, folder / "orders")
     catalog = Catalog(snow, folder / "tables.json")
     attach(snow, databases)
@@ -101,6 +99,8 @@ def application(state: Path) -> Starlette:
         if user.grants is not None and not (user.sees(database) and database in catalog.objects().databases):
             # A database that is not there for the user is none for the session; fakesnow would make it.
             request.scope["query_string"] = b""
+        # Of the process's own: another double in it may have put its databases there.
+        fakesnow_server.shared_fs, stage.LOCAL_BUCKET_PATH = snow, str(stages)
         answer: Response = await fakesnow_server.login_request(request)
         token = json.loads(bytes(answer.body))["data"]["token"]
         named = {name.upper(): str(value) for name, value in given.get("SESSION_PARAMETERS", {}).items()}
