@@ -48,7 +48,7 @@ CONFIG = REPO / "local" / "samples" / "dq"
 SERVICES = ["aws", "snowflake"]
 SECRET = "snowflake/dq-platform-credentials"  # nosec B105: the name of one
 PAGE_SECONDS = 40
-#: A day ago the orders, which are read whole, had rows of the day to come.
+#: A day ago there were none.
 NO_ORDERS = {"exclude": Selection(tables=(dq_tables.ORDERS,))}
 #: What is no flaw: the rule holds.
 HELD = "passed"
@@ -56,7 +56,7 @@ HELD = "passed"
 
 def dq_demo(state: Path, today: date, *, once: bool) -> int:
     """Returns 0 where the runner found what there is to find; 1 otherwise."""
-    clock = Clock(6)
+    clock = Clock(7)
     with ExitStack() as ends:
         with clock.step("Local AWS and Snowflake"):
             ends.enter_context(alone(state))
@@ -65,21 +65,22 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
             os.environ.update(environment)
             url = ends.enter_context(page(environment, state))
         at = datetime.combine(today, datetime.now(UTC).time(), UTC)
-        with clock.step("Tables, clean and flawed"):
+        bucket = environment["S3_DQ_REPORTS_BUCKET"]
+        with clock.step("Tables as they were a day ago"):
             made, sample = dq_tables.shop(today), dq_tables.sample_orders(today)
-            fill(running, made, sample)
-            print(told_tables(made, sample))
+            fill(running, made)
         with clock.step("Eight weeks of history, from the rows"):
-            forget(running, environment["S3_DQ_REPORTS_BUCKET"])
-            days = dq_history.write(environment["S3_DQ_REPORTS_BUCKET"], made, sample, at)
-            say(f"{days} days in s3://{environment['S3_DQ_REPORTS_BUCKET']}/reports/measures/")
-        with clock.step("The runner, a day ago: before the flaws came"):
+            forget(running, bucket)
+            say(f"{dq_history.write(bucket, made, sample, at)} days in s3://{bucket}/reports/measures/")
+        with clock.step("The runner, a day ago: no flaws but old ones"):
             before = check(
                 read_config(CONFIG).model_copy(update=NO_ORDERS), at - timedelta(days=1), environment
             )
             problems = differences(before, [flaw for flaw in made.flaws if flaw.is_old])
+        with clock.step("Yesterday's rows come, and the orders"):
+            let_flaws_come(running, made, sample)
+            print(told_tables(made, sample))
         with clock.step("The runner, today: yesterday's rows"):
-            hang(running)
             report = check(read_config(CONFIG), at, environment)
         with clock.step("What it found, against what there is"):
             flaws = [*made.flaws, *sample.flaws]
@@ -208,16 +209,30 @@ def wait() -> None:
 # The day -------------------------------------------------------------------------------------------------------
 
 
-def fill(running: Stack, made: Shop, sample: OrderRows) -> None:
-    """The tables of the day, made anew, and what the runner's user may read of them."""
+def fill(running: Stack, made: Shop) -> None:
+    """The shop's tables as they were before the day under test, and what the runner's user may read of them."""
     admin = _admin(running)
     admin.reset()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        load_orders(admin, sample, folder)
-        with connected(running) as connection, connection.cursor() as cursor:
-            dq_tables.seed(cursor, made, folder)
+    with (
+        connected(running) as connection,
+        connection.cursor() as cursor,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        dq_tables.seed(cursor, made, Path(folder))
     admin.grant(*dq_tables.grants(made))
+
+
+def let_flaws_come(running: Stack, made: Shop, sample: OrderRows) -> None:
+    """The orders, and the day's rows of the shop; from now on nobody gets an answer that takes all rows of LEDGER."""
+    admin = _admin(running)
+    with (
+        connected(running) as connection,
+        connection.cursor() as cursor,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        load_orders(admin, sample, Path(folder))
+        dq_tables.seed_day(cursor, made, Path(folder))
+    admin.fault(match=r'COUNT[\s\S]+"LEDGER"', kind="slow", delay_s=600, times=0)
 
 
 def forget(running: Stack, bucket: str) -> None:
@@ -262,11 +277,6 @@ def connected(running: Stack) -> Iterator[Any]:
         session_parameters={"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
     ) as connection:
         yield connection
-
-
-def hang(running: Stack) -> None:
-    """From now on nobody gets an answer that takes all rows of LEDGER."""
-    _admin(running).fault(match=r'COUNT[\s\S]+"LEDGER"', kind="slow", delay_s=600, times=0)
 
 
 def check(config: Config, at: datetime, environment: Mapping[str, str]) -> Report:
@@ -342,7 +352,11 @@ def told_failures(report: Report) -> str:
     lines = []
     for row in rows:
         share = f" ({float(row.share):.2%})" if row.share else ""
-        what = f"{row.failed_rows:,} of {row.rows:,} rows{share}" if row.failed_rows else row.observed
+        what = (
+            f"{row.failed_rows:,} of {row.rows:,} rows{share}"
+            if row.failed_rows and row.rows
+            else row.observed
+        )
         what = what if row.status == "failed" else row.message.partition(". ")[0]
         mark = "muted" if row.muted else row.severity if row.status == "failed" else ""
         lines.append(f"  {row.status:<8}{mark:<9} {row.schema_}.{row.table} {row.rule}: {what}")

@@ -69,10 +69,10 @@ class Made:
     @cached_property
     def by_day(self) -> dict[date, list[Row]]:
         """The rows by the day on which they came in."""
-        assert self.dated is not None
         found: dict[date, list[Row]] = {}
-        for row in self.rows:
-            found.setdefault(row[self.dated].date(), []).append(row)
+        if self.dated is not None:
+            for row in self.rows:
+                found.setdefault(row[self.dated].date(), []).append(row)
         return found
 
 
@@ -384,26 +384,40 @@ def sample_orders(today: date, count: int = ORDER_ROWS) -> OrderRows:
 
 
 def seed(cursor: Any, made: Shop, folder: Path) -> None:
-    """Make the tables anew through the connector; ``folder`` is for the files that are loaded."""
+    """Make the tables anew through the connector, with the rows before the day under test.
+
+    ``folder`` is for the files that are loaded.
+    """
     cursor.execute(f"DROP SCHEMA IF EXISTS {DATABASE}.{SCHEMA}")
     cursor.execute(f"CREATE SCHEMA {DATABASE}.{SCHEMA}")
-    cursor.execute(f"CREATE OR REPLACE STAGE {DATABASE}.{SCHEMA}.SEED")
-    for number, table in enumerate(made.tables):
+    cursor.execute(f"CREATE STAGE {DATABASE}.{SCHEMA}.SEED")
+    for table in made.tables:
         if table.query:
-            cursor.execute(f"CREATE OR REPLACE VIEW {full(table.name)} AS {table.query}")
-        else:
-            _load(cursor, table, folder / f"t{number}.csv")
+            cursor.execute(f"CREATE VIEW {full(table.name)} AS {table.query}")
+            continue
+        kind = "TRANSIENT TABLE" if table.transient else "TABLE"
+        columns = ", ".join(f"{quoted(name)} {type_}" for name, type_ in table.columns.items())
+        cursor.execute(f"CREATE {kind} {full(table.name)} ({columns})")
+        is_last = table.by_day.get(made.day, [])
+        _load(cursor, table, table.rows[: len(table.rows) - len(is_last)], folder / "before.csv")
 
 
-def _load(cursor: Any, table: Made, file: Path) -> None:
-    kind = "TRANSIENT TABLE" if table.transient else "TABLE"
-    columns = ", ".join(f"{quoted(name)} {type_}" for name, type_ in table.columns.items())
-    cursor.execute(f"CREATE OR REPLACE {kind} {full(table.name)} ({columns})")
-    _write(table, file)
+def seed_day(cursor: Any, made: Shop, folder: Path) -> None:
+    """Add the rows of the day under test, which have the flaws."""
+    for table in made.tables:
+        if not table.query and made.day in table.by_day:
+            _load(cursor, table, table.by_day[made.day], folder / "day.csv")
+
+
+def _load(cursor: Any, table: Made, rows: Sequence[Row], file: Path) -> None:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        for row in rows:
+            writer.writerow("" if row[name] is None else row[name] for name in table.columns)
     cursor.execute(f"PUT file://{file} @{DATABASE}.{SCHEMA}.SEED AUTO_COMPRESS=FALSE OVERWRITE=TRUE")
     cursor.execute(
         f"COPY INTO {full(table.name)} FROM @{DATABASE}.{SCHEMA}.SEED/{file.name} "
-        "FILE_FORMAT = (TYPE = CSV FIELD_OPTIONALLY_ENCLOSED_BY = '\"')"
+        "FILE_FORMAT = (TYPE = CSV FIELD_OPTIONALLY_ENCLOSED_BY = '\"') FORCE = TRUE"
     )
 
 
@@ -418,10 +432,3 @@ def quoted(name: str) -> str:
 
 def full(name: str) -> str:
     return f"{DATABASE}.{SCHEMA}.{quoted(name)}"
-
-
-def _write(table: Made, file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        for row in table.rows:
-            writer.writerow("" if row[name] is None else row[name] for name in table.columns)
