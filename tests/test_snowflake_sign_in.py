@@ -183,3 +183,20 @@ def test_the_local_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) 
     assert keys.private_key(tmp_path) == first
     (file,) = (tmp_path / "snowflake").iterdir()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_no_setting_of_an_account_changes_what_sql_means(
+    port: int, secret: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret.update(PLACES, password=PASSWORD)
+    given: dict[str, Any] = {}
+    real = snowflake.connector.connect
+
+    def connect(**options: Any) -> Any:
+        given.update(options["session_parameters"])
+        return real(**options)
+
+    monkeypatch.setattr(snowflake.connector, "connect", connect)
+    signed_in(port)
+    wanted = {"TIMEZONE": "UTC", "DATE_INPUT_FORMAT": "AUTO", "TIMESTAMP_INPUT_FORMAT": "AUTO"}
+    assert {**given, **wanted, "QUOTED_IDENTIFIERS_IGNORE_CASE": False} == given

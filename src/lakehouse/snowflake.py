@@ -108,6 +108,10 @@ def connection(
         application="lakehouse",
         session_parameters={
             "TIMEZONE": "UTC",
+            # An account may set others by which times in our SQL would be misread, and names in quotes folded.
+            "DATE_INPUT_FORMAT": "AUTO",
+            "TIMESTAMP_INPUT_FORMAT": "AUTO",
+            "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
             "CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False,
             "QUERY_TAG": tag,
         },
