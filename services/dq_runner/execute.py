@@ -182,7 +182,7 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
     rules = rules_for(table, job.config, job.known)
     made = plan(table, rules, window, job.at, job.known)
     answers, failure = _answers(session, job, made)
-    if failure is not None:
+    if failure is not None and failure.is_of_object:
         # Another table may be at fault, to which keys refer by convention: then it is looked up apart.
         apart = plan(table, rules, window, job.at, job.known, apart=True)
         if apart.queries != made.queries:
@@ -228,7 +228,7 @@ def _with_samples(session: Session, job: Job, made: Plan, result: Result) -> Res
     if not statement or job.budget.used_up():
         return result
     try:
-        return sampled(result, session.ask(statement, about=str(made.table.name), scan=False))
+        return sampled(result, session.ask(statement, about=str(made.table.name), scan=True))
     except StatementFailed as error:
         return replace(result, message=f"no keys of failing rows: {error}")
 

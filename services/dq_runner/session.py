@@ -37,12 +37,17 @@ _OF_STATEMENT = {
 }
 #: Seconds for Snowflake to say itself that a statement took too long, and of which its network may be away.
 GRACE_SECONDS = 10
+#: Something that a statement names is not there, or not for this role.
+_OBJECTS = frozenset({904, 2003, 2043, 3001})
 _LATER = "run the checks again later; Snowflake's status page may know more"
 _OTHERWISE = "see the statement in the report: run it by hand, or exclude the table or the rule"
 
 
 class StatementFailed(SourceError):
-    """One statement was refused, or took too long; others may work. ``errno`` is Snowflake's, ``query_id`` its id."""
+    """One statement was refused, or took too long; others may work. ``errno`` is Snowflake's, ``query_id`` its id.
+
+    ``is_of_object``: for something that the statement names, and not for what it does.
+    """
 
     code: ClassVar[str] = "STATEMENT_FAILED"
 
@@ -51,6 +56,7 @@ class StatementFailed(SourceError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.errno = errno
+        self.is_of_object = errno in _OBJECTS
         self.query_id = query_id
         self.seconds = seconds
 
