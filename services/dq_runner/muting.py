@@ -57,19 +57,14 @@ def add(file: Path, table: TableName, mute: Mute, today: date) -> None:
     """
     _refuse(mute, today)
     before = file.read_text(encoding="utf-8") if file.exists() else "mutes: []\n"
-    held = _mutes(file.name, before)
+    held = mutes_in(file.name, before)
     for one in held:
         if one.until >= today and means(one, table, mute.rule):
             raise UsageError(
                 f"{table}: {mute.rule} is muted until {one.until} already ({one.reason})",
                 hint=f"change that line in {file}",
             )
-    after = _with(before, _lines(mute, written(table)))
-    if _mutes(file.name, after) != [*held, _as_read(mute, table)]:
-        raise ConfigError(
-            f"{file}: received a list in a form that no line can be added to, expected one line a key",
-            hint="write it as the comments at its head show, or add the mute by hand",
-        )
+    after = added(file.name, before, table, mute)
     part = file.with_name(f"{file.name}.part")
     part.write_text(after, encoding="utf-8")
     part.replace(file)
@@ -88,7 +83,24 @@ def _refuse(mute: Mute, today: date) -> None:
         raise UsageError("nothing was muted", violations=mistakes)
 
 
-def _mutes(name: str, text: str) -> list[Mute]:
+def added(name: str, before: str, table: TableName, mute: Mute) -> str:
+    """The text of a file with the mute in it. Raises ConfigError where its form is none that a line can be added to."""
+    after = _with(before, _lines(mute, written(table)))
+    wanted = [*mutes_in(name, before), Mute(mute.rule, written(table), mute.reason, mute.until, mute.by)]
+    try:
+        is_read_back = mutes_in(name, after) == wanted
+    except ConfigError:
+        is_read_back = False
+    if not is_read_back:
+        raise ConfigError(
+            f"{name}: received a list in a form that no line can be added to, expected one line a key",
+            hint="write it as the comments at its head show, or add the mute by hand",
+        )
+    return after
+
+
+def mutes_in(name: str, text: str) -> list[Mute]:
+    """The mutes of a file's text. Raises ConfigError with every mistake."""
     document = Document(name)
     documents.parse(text, document)
     found = documents.validated(document, MuteFile)
@@ -99,29 +111,16 @@ def _mutes(name: str, text: str) -> list[Mute]:
     return [line.mute() for line in found.mutes]
 
 
-def _as_read(mute: Mute, table: TableName) -> Mute:
-    return Mute(mute.rule, written(table), mute.reason, mute.until, mute.by)
-
-
 def _lines(mute: Mute, table: str) -> list[str]:
-    values = {
-        "table": table,
-        "rule": mute.rule,
-        "reason": mute.reason,
-        "until": mute.until.isoformat(),
-        "by": mute.by,
-    }
-    written_ = [f"{name}: {_yaml(value)}" for name, value in values.items()]
-    return [f"- {written_[0]}", *(f"  {line}" for line in written_[1:])]
+    values = {"table": table, "rule": mute.rule, "reason": mute.reason}
+    lines = [*(f"{name}: {_yaml(value)}" for name, value in values.items()), f"until: {mute.until}"]
+    lines.append(f"by: {_yaml(mute.by)}")
+    return [f"- {lines[0]}", *(f"  {line}" for line in lines[1:])]
 
 
 def _yaml(text: str) -> str:
     """A text as YAML has it: plain where nothing in it can be read as something else."""
-    is_plain = re.fullmatch(r"[A-Za-z0-9][\w .,()/$@+-]*(?<! )", text, re.ASCII) and text.lower() not in (
-        "true",
-        "false",
-        "null",
-    )
+    is_plain = re.fullmatch(r"(?!(?i:true|false|null)$)[A-Za-z][\w .,()/$@+-]*(?<! )", text, re.ASCII)
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
