@@ -6,8 +6,7 @@ ASQC 1993, whose threshold of 3.5 robust deviations is kept). Counts and lags ar
 compared by the arcsine of their root: a log has no 0, and chance makes the same noise everywhere on this one.
 
 - **Level**: the median of the same weekday, each day moved by the table's drift: the median of what weekdays gained
-  in half of the time that is known. Without it, a table that grows by 5% a week hides a halved day behind its own
-  growth.
+  in two weeks. Without it, a table that grows by 5% a week hides a halved day behind its own growth.
 - **Spread**: 1.4826 × MAD of all days around the levels of their own weekdays, for eight days of one weekday tell too
   little of it; widened by ``1 + 2 ÷ days``, for the level is an estimate, too.
 - **Floor**: the spread is never below 5%, nor below what chance makes of a few rows (Poisson) or of a share of them.
@@ -16,22 +15,23 @@ compared by the arcsine of their root: a log has no 0, and chance makes the same
 - The first and the last day of a month, and its first and last from Monday to Friday, may exceed their weekday by what
   that day of an earlier month did.
 
-Measured on 3,000 simulated tables of each kind (1,000 to 1,000,000 rows a day, weekdays, noise of 10% unless said
+Measured on 2,000 simulated tables of each kind (1,000 to 1,000,000 rows a day, weekdays, noise of 10% unless said
 otherwise; tests/services/dq_runner/simulated.py makes them):
 
     what the table is like                    false alarms   zero day   halved day
     noise of 3%, or none                             0.0%       100%         100%
-    normal noise                                     0.4%       100%        99.3%
-    growing by 5% a week, shrinking by 3%            0.4%       100%        99.2%
-    noise that lasts for days                        0.8%       100%        98.6%
-    noise with heavy tails (Laplace, t of 3)         2.6%       100%        99.5%
-    two of the eight weekdays lost, unmarked         0.4%       100%        98.6%
-    2.5 times as much at the end of a month          0.3%       100%        95.6%
+    normal noise                                     0.9%       100%        99.1%
+    growing by 5% a week, shrinking by 3%            0.9%       100%        98.7%
+    noise that lasts for days                        0.8%       100%        98.2%
+    noise with heavy tails (Laplace, t of 3)         2.9%       100%        99.4%
+    two of the eight weekdays lost, unmarked         0.6%       100%        97.8%
+    2.5 times as much at the end of a month          0.8%       100%        95.4%
 
 A halved month's end passes for a usual day, which is what the last line lacks. With four weeks in place of eight there
-are 2.1% false alarms (3.5% with heavy tails), and 96% of halved days are found. Above 12% of noise, and below 100
-rows a day, a halved day is within what happens by chance (of 15%: 80% are found). Tables of 0 to 5 rows a day alarm
-on less than 1% of days. Shares gave 1% of false alarms at most, freshness none.
+are 1.6% of false alarms (3.9% with heavy tails), and 96% of halved days are found. A halved day is within what happens
+by chance where noise is above 12% (of 15%: 75% are found), and below 100 rows a day. Tables of 0 to 5 rows a day
+alarm on less than 1% of days. Shares gave 1% of false alarms at most, freshness none. A lasting step is told for two
+to three weeks, then it is what the table is like.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from statistics import median
 SIGMA = 1.4826
 #: Days so many spreads away are left out, and the rest is looked at again.
 OUTLIER = 5.0
-#: How much drift of a week is believed.
+#: Weeks in which a gain is taken for drift, and how much of it a week is believed. A lasting step is in a third of eight
+#: weeks' gains and moves their median little; of gains over four weeks it is in the half.
+DRIFT_WEEKS = 2
 MOST_DRIFT = 0.1
 #: The spread is widened by ``1 + WIDENED ÷ days``: the level is an estimate from so many days of the weekday.
 WIDENED = 2.0
@@ -87,12 +89,10 @@ def _fit(history: Values, day: int) -> _Fit:
 
 
 def _drift(history: Values) -> float:
-    """What a week adds: the median of what weekdays gained in half of the time that is known."""
-    weeks = max(1, (max(history) - min(history) + 7) // 14)
-    gained = [
-        value - history[each - 7 * weeks] for each, value in history.items() if each - 7 * weeks in history
-    ]
-    return max(-MOST_DRIFT, min(MOST_DRIFT, median(gained) / weeks)) if gained else 0.0
+    """What a week adds: the median of what weekdays gained in ``DRIFT_WEEKS``."""
+    apart = 7 * DRIFT_WEEKS
+    gained = [value - history[each - apart] for each, value in history.items() if each - apart in history]
+    return max(-MOST_DRIFT, min(MOST_DRIFT, median(gained) / DRIFT_WEEKS)) if gained else 0.0
 
 
 def _more(history: Values, day: int, fit: _Fit, reach: float) -> float:

@@ -127,7 +127,7 @@ def test_a_table_of_a_few_rows_a_day_does_not_alarm_by_chance(usual: float) -> N
 def test_a_day_is_told_in_words() -> None:
     result = judged(history(weekly(), DAY), DAY, 1_204)[VOLUME]
     assert (result.status, result.observed, result.value) == ("failed", "1,204 rows", 1_204)
-    assert result.expected == "2,906 to 4,204 on a Sunday (8 Sundays)"
+    assert result.expected == "2,902 to 4,198 on a Sunday (8 Sundays)"
     assert result.message == "fewer rows than expected"
     assert (result.rule.origin, result.rule.severity) == ("history", "warning")
     assert (result.sql, result.query_id) == ("SELECT 1", "01b2")
