@@ -16,8 +16,8 @@ from statistics import median
 SIGMA = 1.4826
 #: Days so many spreads away are left out, and the rest is looked at again.
 OUTLIER = 5.0
-#: Weeks in which a gain is taken for drift, and how much of it a week is believed. A lasting step is in a third of eight
-#: weeks' gains and moves their median little; of gains over four weeks it is in the half.
+#: Weeks in which a gain is taken for drift, and how much of it a week is believed. A lasting step is in a third of
+#: eight weeks' gains and moves their median little; of gains in four weeks it is in the half.
 DRIFT_WEEKS = 2
 MOST_DRIFT = 0.1
 #: The spread is widened by ``1 + WIDENED ÷ days``: the level is an estimate from so many days of the weekday.
