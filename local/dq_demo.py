@@ -188,12 +188,15 @@ def shown(report: Report) -> list[str]:
     """What is wrong with the page as it is now, rendered here: a page that answers may still show nothing."""
     set_log_level("ERROR")  # it warns of there being no browser
     app = AppTest.from_file(str(dq_dashboard.PAGE), default_timeout=PAGE_SECONDS).run()
-    text = "\n".join([*(each.value for each in app.text), *(each.value.to_csv() for each in app.dataframe)])
-    tables = sorted({row.table for row in report.results if row.status == "failed"})
+    cells = {str(cell) for each in app.dataframe for cell in each.value.to_numpy().ravel()}
+    names = {row.table for row in report.results if row.status == "failed"}
     wrong = [f"the page shows an error: {each.value}" for each in app.error]
     wrong += [f"the page fails: {each.message}" for each in app.exception]
+    ends = {name: (f".{name}", f".{dq_tables.quoted(name)}") for name in sorted(names)}
     return wrong + [
-        f"the page does not show {table}" for table in tables if table not in text.replace('""', '"')
+        f"the page does not show {name}"
+        for name, written in ends.items()
+        if not any(cell.endswith(written) for cell in cells)
     ]
 
 
