@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dq_runner.config import Config
 from dq_runner.model import Result, Rule, Table, TableName
@@ -14,7 +15,8 @@ from dq_runner.rules.declared import Off, TableRules
 def rules_for(table: Table, config: Config, known: Mapping[TableName, Table]) -> tuple[Rule, ...]:
     """The table's rules: what is declared, and the conventions that nothing replaces or switches off.
 
-    A declared rule replaces the convention of the same kind for the same columns. Where a pattern and the table's own
+    No two have the same title. A declared rule replaces the convention of the same kind for the same columns. Where a
+    pattern and the table's own
     entry declare a rule of the same title, the table's own holds.
     """
     entries = [entry for entry in config.declared if matches_table(entry.table, table.name)]
@@ -26,8 +28,9 @@ def rules_for(table: Table, config: Config, known: Mapping[TableName, Table]) ->
         if config.conventions.on
         else ()
     )
+    titles = {rule.title for rule in declared}
     kept = [
-        rule
+        replace(rule, name=f"{rule.title} by convention") if rule.title in titles else rule
         for rule in found
         if (rule.kind, rule.columns) not in replaced and not any(_is_off(rule, line) for line in off)
     ]

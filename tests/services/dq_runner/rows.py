@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -95,6 +95,16 @@ def answer(cursor: Any, statement: str) -> Answer:
     return Answer([dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
 
 
+#: Conditions of rules, in SQL and in Python.
+CONDITIONS: dict[str, Callable[[Row], bool]] = {
+    "": lambda row: True,
+    "flag": lambda row: row["FLAG"] is True,
+    "NOT flag OR AMOUNT > 0": lambda row: (
+        row["FLAG"] is False or (row["AMOUNT"] is not None and row["AMOUNT"] > 0)
+    ),
+}
+
+
 # The same in Python ------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +129,8 @@ def failed(
     rule: Rule, made: Table, rows: Sequence[Row], window: Window, parents: Collection[Any] = ()
 ) -> int:
     """The rows that break a rule, counted row by row; ``parents``: keys that are there to be found."""
+    rows = [row for row in rows if CONDITIONS[rule.params.get("where", "")](row)]
+    window = WHOLE if rule.params.get("window") == "whole" else window
     seen = inside(made, rows, window)
     is_dated = made.date_column is not None and rule.columns == (made.date_column.name,)
     if rule.kind in ("not_null", "not_in_future") and is_dated:
@@ -163,6 +175,8 @@ def _breaks(rule: Rule, value: Any) -> bool:
 def _in_range(value: Any, least: Any, most: Any) -> bool:
     if isinstance(value, float) and math.isnan(value):
         return False
+    if isinstance(value, float):  # a bound is the float that is nearest to it
+        least, most = (None if each is None else float(each) for each in (least, most))
     if isinstance(value, date):
         value, least, most = (_time(each) for each in (value, least, most))
     return (least is None or value >= least) and (most is None or value <= most)

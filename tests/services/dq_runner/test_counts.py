@@ -105,6 +105,18 @@ RULES = [
     Rule("regex", ("EMAIL",), params={"pattern": EMAIL}),
     Rule("regex", ("STATUS",), params={"pattern": r"a|[^a]\\*|.\'.*|\d"}),
     *(Rule("not_in_future", (name,)) for name in "DNZL"),
+    Rule("not_null", ("N",), params={"where": "flag"}),
+    Rule("not_null", ("N",), params={"where": "flag", "window": "whole"}),
+    Rule("unique", ("ID",), origin="declared", params={"where": "NOT flag OR AMOUNT > 0"}),
+    Rule("unique", ("ID",), origin="declared", params={"window": "whole", "where": "flag"}),
+    Rule("unique", ("ID", "FLAG"), origin="declared", params={"window": "whole"}),
+    Rule("range", ("F",), params={"max": 0, "where": "NOT flag OR AMOUNT > 0"}),
+    Rule(
+        "referential",
+        ("PARENT_ID",),
+        origin="declared",
+        params={"to": "PARENT", "to_columns": ("ID",), "where": "flag", "window": "whole"},
+    ),
 ]
 
 
