@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ ACCOUNT = "123456789012"
 LAKE_BUCKET = "lakehouse-local"
 CODE_BUCKET = "lakehouse-local-code"
 DQ_REPORTS_BUCKET = "lakehouse-local-dq-reports"
+DQ_SECRET = "snowflake/dq-platform-credentials"  # nosec B105: the name of one
 APPLICATION = "lakehouse-local"
 RELEASE_LABEL = "emr-spark-8.2.0"
 ROLE = "lakehouse-emr-execution"
@@ -135,7 +136,7 @@ def secrets(stack: Stack) -> dict[str, dict[str, str]]:
             **{name: value for name, value in credentials.SNOWFLAKE.items() if name != "password"},
             "private_key": keys.private_key(stack.state),
         },
-        "snowflake/dq-platform-credentials": {
+        DQ_SECRET: {
             **{
                 name: value
                 for name, value in credentials.SNOWFLAKE_DQ.items()
@@ -150,6 +151,18 @@ def secrets(stack: Stack) -> dict[str, dict[str, str]]:
             "api_secret": kafka.API_SECRET,
             "group_id": "lakehouse-local",
         },
+    }
+
+
+def dq_environment(exports: Mapping[str, str]) -> dict[str, str]:
+    """What the data-quality runner and its page find in their environment on AWS, and where the double is."""
+    return {
+        "S3_DQ_REPORTS_BUCKET": DQ_REPORTS_BUCKET,
+        **exports,
+        "SNOWFLAKE_SECRET_NAME": DQ_SECRET,
+        "SNOWFLAKE_HOST": exports["LOCAL_SNOWFLAKE_HOST"],
+        "SNOWFLAKE_PORT": exports["LOCAL_SNOWFLAKE_PORT"],
+        "SNOWFLAKE_PROTOCOL": "http",
     }
 
 

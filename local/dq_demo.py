@@ -36,6 +36,7 @@ from dq_runner.report import LATEST, Report, ResultRow
 from dq_runner.runner import read_settings, run
 from lakehouse.errors import LakehouseError
 from local import dq_dashboard, dq_history, stack
+from local.bootstrap import dq_environment
 from local.demo import Clock, say
 from local.saas import credentials
 from local.snowflake import dq_tables
@@ -46,7 +47,6 @@ from local.supervisor import ServiceError, Supervisor
 
 CONFIG = REPO / "local" / "samples" / "dq"
 SERVICES = ["aws", "snowflake"]
-SECRET = "snowflake/dq-platform-credentials"  # nosec B105: the name of one
 PAGE_SECONDS = 40
 #: A day ago there were none.
 NO_ORDERS = {"exclude": Selection(tables=(dq_tables.ORDERS,))}
@@ -61,7 +61,7 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
         with clock.step("Local AWS and Snowflake"):
             ends.enter_context(alone(state))
             running = ends.enter_context(started(state))
-            environment = runner_environment(running)
+            environment = dq_environment(running.exports)
             os.environ.update(environment)
             url = ends.enter_context(page(environment, state))
         at = datetime.combine(today, datetime.now(UTC).time(), UTC)
@@ -76,7 +76,8 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
             before = check(
                 read_config(CONFIG).model_copy(update=NO_ORDERS), at - timedelta(days=1), environment
             )
-            problems = differences(before, [flaw for flaw in made.flaws if flaw.is_old])
+            old = [flaw for flaw in made.flaws if flaw.is_old]
+            problems = [f"a day ago: {line}" for line in differences(before, old)]
         with clock.step("Yesterday's rows come, and the orders"):
             let_flaws_come(running, made, sample)
             print(told_tables(made, sample))
@@ -125,16 +126,6 @@ def started(state: Path) -> Iterator[Stack]:
         for name in SERVICES:
             if name not in before:
                 supervisor.stop(name)
-
-
-def runner_environment(running: Stack) -> dict[str, str]:
-    """What the runner and the page read from their environment, as on AWS."""
-    return running.exports | {
-        "SNOWFLAKE_SECRET_NAME": SECRET,
-        "SNOWFLAKE_HOST": running.exports["LOCAL_SNOWFLAKE_HOST"],
-        "SNOWFLAKE_PORT": running.exports["LOCAL_SNOWFLAKE_PORT"],
-        "SNOWFLAKE_PROTOCOL": "http",
-    }
 
 
 @contextmanager
@@ -322,7 +313,7 @@ def _key(row: ResultRow) -> tuple[str, str, str]:
 
 
 def _rows(count: int | None) -> str:
-    return "" if count is None else f", {count:,} rows"
+    return "" if count is None else f", {count:,} row{'' if count == 1 else 's'}"
 
 
 # For the terminal ----------------------------------------------------------------------------------------------

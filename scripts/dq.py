@@ -12,29 +12,19 @@ sys.path[:0] = [str(REPO / "services"), str(REPO / "src"), str(REPO)]
 
 from dq_runner import cli  # noqa: E402  # the path to it is set just above
 
-LOCAL_SECRET = "snowflake/dq-platform-credentials"  # nosec B105  # its name
-
 
 def use_stack() -> None:
     """Lead this process to the local stack that is up, where the environment names no Snowflake."""
     if os.environ.get("SNOWFLAKE_SECRET_NAME") or not (REPO / "local").is_dir():
         return
-    from local.bootstrap import DQ_REPORTS_BUCKET
+    from local.bootstrap import dq_environment
     from local.stack import running
     from local.supervisor import ServiceError
 
     try:
-        exports = running().exports
+        os.environ |= dq_environment(running().exports)
     except ServiceError:
         return
-    os.environ.update(exports)
-    os.environ |= {
-        "SNOWFLAKE_SECRET_NAME": LOCAL_SECRET,
-        "SNOWFLAKE_HOST": exports["LOCAL_SNOWFLAKE_HOST"],
-        "SNOWFLAKE_PORT": exports["LOCAL_SNOWFLAKE_PORT"],
-        "SNOWFLAKE_PROTOCOL": "http",
-    }
-    os.environ.setdefault("S3_DQ_REPORTS_BUCKET", DQ_REPORTS_BUCKET)
 
 
 if __name__ == "__main__":

@@ -185,19 +185,19 @@ def demo(aws: Aws, made: Shop, sample: OrderRows, tmp_path_factory: pytest.TempP
     with snowflake_double(state) as port, pytest.MonkeyPatch.context() as patch:
         exports = aws.env | {"LOCAL_SNOWFLAKE_HOST": "127.0.0.1", "LOCAL_SNOWFLAKE_PORT": str(port)}
         running = Stack(state, {"snowflake": port}, exports | {"S3_DQ_REPORTS_BUCKET": bucket})
-        environment = dq_demo.runner_environment(running)
+        environment = bootstrap.dq_environment(running.exports)
         for name, value in environment.items():
             patch.setenv(name, value)
         store.client.cache_clear()
         place = {"LocationConstraint": aws.env["AWS_REGION"]}
         running.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
-        secret = json.dumps(bootstrap.secrets(running)[dq_demo.SECRET])
-        running.client("secretsmanager").create_secret(Name=dq_demo.SECRET, SecretString=secret)
+        secret = json.dumps(bootstrap.secrets(running)[bootstrap.DQ_SECRET])
+        running.client("secretsmanager").create_secret(Name=bootstrap.DQ_SECRET, SecretString=secret)
         dq_demo.fill(running, made)
         dq_history.write(bucket, made, sample, AT)
         yield Demo(running, environment, bucket)
         running.client("secretsmanager").delete_secret(
-            SecretId=dq_demo.SECRET, ForceDeleteWithoutRecovery=True
+            SecretId=bootstrap.DQ_SECRET, ForceDeleteWithoutRecovery=True
         )
     store.client.cache_clear()
 
@@ -256,7 +256,7 @@ def test_a_flaw_that_was_mended_and_one_that_nobody_knows_of_are_told(demo: Demo
     wanted = [flaw for flaw in made.flaws if flaw.table == "PAYMENTS"]
     invoices, payments = dq_demo.differences(report, wanted)
     assert re.fullmatch(
-        r"SHOP\.INVOICES range\(TOTAL\): received failed, 1 rows .*, expected that it holds", invoices
+        r"SHOP\.INVOICES range\(TOTAL\): received failed, 1 row .*, expected that it holds", invoices
     )
     assert payments == "SHOP.PAYMENTS range(AMOUNT): received nothing, expected failed, 5 rows"
 
