@@ -43,7 +43,7 @@ from datetime import date, datetime
 from statistics import median
 
 from dq_runner.history import Day, Series, day_of, measured
-from dq_runner.model import Kind, Measures, Result, Rule, Severity, Table
+from dq_runner.model import Kind, Measures, Result, Rule, Severity, Status, Table
 from dq_runner.robust import Band, Noise, Values, band, same_weekday
 
 THRESHOLD = 3.5
@@ -89,43 +89,41 @@ class _Case:
     def weekdays(self, count: int) -> str:
         return f"{count} {self.day:%A}" + ("s" if count != 1 else "")
 
+    def too_young(self, observed: str, value: float, history: Values) -> _Judged:
+        found = self.weekdays(same_weekday(history, self.day.toordinal()))
+        message = f"{found} measured before this one, {self.least} are needed to judge"
+        return _Judged("no_history", observed, value, message=message)
+
+    def against(self, found: Band, observed: str, value: float, expected: str, wrong: str) -> _Judged:
+        """What is expected, and how the day differs: empty where it does not."""
+        words = f"{expected} on a {self.day:%A} ({self.weekdays(found.days)})"
+        return _Judged("failed" if wrong else "passed", observed, value, words, wrong)
+
     def result(self, kind: Kind, columns: tuple[str, ...], judged: _Judged) -> Result:
-        name = "" if columns else kind
-        rule = Rule(kind, columns, self.severity, "history", name, fix=_FIX)
-        status, message = "failed" if judged.wrong else "passed", judged.wrong
-        if judged.skipped:
-            status, message = "skipped", judged.skipped
-        elif judged.expected is None:
-            status, message = "no_history", self._too_short(judged.days)
+        rule = Rule(kind, columns, self.severity, "history", "" if columns else kind, fix=_FIX)
         return Result(
             self.table.name,
             rule,
-            status,  # type: ignore[arg-type]
+            judged.status,
             judged.observed,
-            judged.expected or "",
-            message,
+            judged.expected,
+            judged.message,
             rows=self.measures.rows,
             value=judged.value,
             sql=self.measures.sql,
             query_id=self.measures.query_id,
         )
 
-    def _too_short(self, history: Values) -> str:
-        found = self.weekdays(same_weekday(history, self.day.toordinal()))
-        return f"{found} measured before this one, {self.least} are needed to judge"
-
 
 @dataclass(frozen=True)
 class _Judged:
-    """What was found. ``expected`` None: the history is too short; ``wrong``: how the day differs, empty where it
-    does not; ``skipped``: why there is nothing to judge."""
+    """What a result says of one measure."""
 
+    status: Status
     observed: str
     value: float | None
-    days: Values
-    expected: str | None = None
-    wrong: str = ""
-    skipped: str = ""
+    expected: str = ""
+    message: str = ""
 
 
 def _beyond(value: float, low: float, high: float, below: str, above: str) -> str:
@@ -146,8 +144,7 @@ def anomaly_results(
     least: int = LEAST,
     severity: Severity = "warning",
 ) -> list[Result]:
-    """A result each for volume and freshness, and for null share and distinct share of every column that was
-    measured.
+    """A result each for volume and freshness, and for null and distinct share of every column that was measured.
 
     ``at``: the moment of the run. ``incidents``: days of this table that are left out of its history. A table or
     column with less than ``least`` earlier days of the same weekday gives ``no_history``; a share of no rows,
@@ -180,11 +177,10 @@ def _volume(case: _Case) -> _Judged:
     observed = f"{rows:,} row" + ("s" if rows != 1 else "")
     found = case.band(history, _by_chance)
     if found is None:
-        return _Judged(observed, rows, history)
+        return case.too_young(observed, rows, history)
     low, high = max(0, math.ceil(math.expm1(found.low))), math.floor(math.expm1(found.high))
     wrong = _beyond(rows, low, high, "fewer rows than expected", "more rows than expected")
-    expected = f"{low:,} to {high:,} on a {case.day:%A} ({case.weekdays(found.days)})"
-    return _Judged(observed, rows, history, expected, wrong)
+    return case.against(found, observed, rows, f"{low:,} to {high:,}", wrong)
 
 
 def _by_chance(level: float) -> float:
@@ -201,16 +197,14 @@ def _freshness(case: _Case) -> _Judged:
     history = case.history(_log_lag)
     until = "the run" if case.today.span is None else "the end of the window"
     if lag is None:
-        return _Judged("no rows", None, history, skipped="there is no newest row")
+        return _Judged("skipped", "no rows", None, message="there is no newest row")
     observed = f"newest row {_duration(lag)} before {until}" if case.today.rows else "no row in the window"
     found = case.band(history)
     if found is None:
-        return _Judged(observed, lag / 3600, history)
+        return case.too_young(observed, lag / 3600, history)
     most = round(max(_lag_of(found.high), _lag_of(median(history.values())) + LATE, GAPS * _gap(case)))
-    expected = f"at most {_duration(most)} on a {case.day:%A} ({case.weekdays(found.days)})"
-    return _Judged(
-        observed, lag / 3600, history, expected, "no new rows for longer than usual" if lag > most else ""
-    )
+    wrong = "no new rows for longer than usual" if lag > most else ""
+    return case.against(found, observed, lag / 3600, f"at most {_duration(most)}", wrong)
 
 
 def _lag(day: Day) -> float | None:
@@ -269,16 +263,17 @@ def _share(case: _Case, part: _Part, of: str) -> _Judged:
     history = case.history(lambda day: _angle(part(day)))
     found = part(case.today)
     if found is None or found[1] <= 0:
-        return _Judged("no rows", None, history, skipped="there are no rows with a value to take a share of")
+        return _Judged(
+            "skipped", "no rows", None, message="there are no rows with a value to take a share of"
+        )
     share = round(min(1.0, found[0] / found[1]), 4)
     observed = f"{_percent(share)} {of}"
     bounds = case.band(history, lambda level: 0.5 / math.sqrt(found[1]))
     if bounds is None:
-        return _Judged(observed, share, history)
+        return case.too_young(observed, share, history)
     low, high = round(_share_of(bounds.low), 4), round(_share_of(bounds.high), 4)
     wrong = _beyond(share, low, high, "a smaller share than expected", "a larger share than expected")
-    expected = f"{_percents(low, high)} on a {case.day:%A} ({case.weekdays(bounds.days)})"
-    return _Judged(observed, share, history, expected, wrong)
+    return case.against(bounds, observed, share, _percents(low, high), wrong)
 
 
 def _angle(part: tuple[int, int] | None) -> float | None:

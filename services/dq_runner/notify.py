@@ -2,13 +2,15 @@
 
 Sent after the report was published, and marked after it was sent (``reports/notices/<date>/<run id>.json``): another
 try of the run does not send it again, and where the first died between the two, it is sent twice rather than never.
-The message has counts and names, and no values of rows.
+A run that has nothing to tell is marked, too: its failures were told by others, or nobody wants to hear of them. The
+message has counts and names, and no values of rows.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import boto3
 from botocore.config import Config
 
 from dq_runner.aws import told
+from dq_runner.before import notice_uri
 from dq_runner.publish import Published
 from dq_runner.report import Report, ResultRow
 from lakehouse import store
@@ -24,7 +27,6 @@ from lakehouse.masks import masked
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
-FOLDER = "reports/notices"
 #: SNS takes a subject of fewer than 100 printable ASCII characters (API reference, Publish).
 SUBJECT = 99
 #: SNS takes 256 KB a message; what is longer than a page is in the report.
@@ -34,27 +36,35 @@ NAME = 200
 _LIMITS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 4})
 
 
-def notify(published: Published, bucket: str, topic: str | None, dashboard: str | None = None) -> bool:
-    """Tell a topic of the new critical failures of a run, or that it could check nothing. Returns whether it was
-    sent.
+def notify(published: Published, topic: str | None, dashboard: str | None = None) -> bool:
+    """Tell a topic of a run's new critical failures, or that it could check nothing. Returns whether it was sent.
 
     Nothing is sent where there is nothing to tell, no topic, or where another try of the run has told already. Raises
     AwsUnavailable and AwsRefused where SNS or the mark fail: the report stands, and the call may be repeated.
     """
-    checked_nothing = published.report.checked_nothing
-    if topic is None or not (published.alarms or checked_nothing):
-        return False
-    run = published.report.run
-    mark = f"s3://{bucket}/{FOLDER}/{run.started_at.astimezone(UTC).date()}/{run.run_id}.json"
-    with told(f"the mark {mark}", hint="let the runner's role read and write it"):
+    mark = notice_uri(published.uri)
+    with _told(mark):
         if store.get(mark) is not None:
             return False
+    sends = topic is not None and bool(published.alarms or published.report.checked_nothing)
+    if topic is not None and sends:
+        _send(topic, *_words(published, dashboard))
+    with _told(mark):
+        run_id, alarms = published.report.run.run_id, len(published.alarms)
+        store.put(mark, json.dumps({"run_id": run_id, "alarms": alarms, "sent": sends}).encode())
+    return sends
+
+
+def _told(mark: str) -> AbstractContextManager[None]:
+    return told(f"the mark {mark}", hint="let the runner's role use s3:GetObject and s3:PutObject on it")
+
+
+def _words(published: Published, dashboard: str | None) -> tuple[str, list[str]]:
+    """Subject and lines."""
+    report = published.report
+    subject, lines = _nothing(report) if report.checked_nothing else _alarms(published)
     where = [f"Report: {published.uri}", *([f"Dashboard: {dashboard}"] if dashboard else [])]
-    subject, lines = _nothing(published.report) if checked_nothing else _alarms(published)
-    _send(topic, subject, [*lines, "", *where])
-    with told(f"the mark {mark}", hint="let the runner's role read and write it"):
-        store.put(mark, json.dumps({"run_id": run.run_id, "alarms": len(published.alarms)}).encode())
-    return True
+    return subject, [*lines, "", *where]
 
 
 def notify_no_report(reason: str, run_id: str, at: datetime, topic: str | None) -> bool:

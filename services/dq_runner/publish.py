@@ -33,8 +33,8 @@ class Published:
     """What the bucket holds of the run.
 
     ``first``: this call created it; if not, ``report`` is what an earlier try of the run had found. ``new_failures``
-    did not fail before; ``alarms`` are the critical ones that nobody has been told of: new ones, and old ones whose
-    mute has expired. ``latest``: dq_results.json is of this run.
+    did not fail before; ``alarms`` are the critical ones that nobody has been told of: new ones, and
+    old ones whose mute has expired. ``latest``: dq_results.json is of this run.
     """
 
     first: bool
@@ -73,8 +73,7 @@ def publish(report: Report, measures: Sequence[Measures], bucket: str) -> Publis
 
 
 def published(bucket: str, run_id: str, at: datetime) -> Published | None:
-    """What an earlier try of a run has published, made complete; None where there is none, and the run has to be
-    done.
+    """What an earlier try of a run has published, made complete; None where the run has still to be done.
 
     ``at``: the moment of the run. Raises as ``publish``, and StateUnreadable where its report is none.
     """
@@ -91,7 +90,7 @@ def _finished(bucket: str, uri: str, report: Report, body: bytes, *, first: bool
     # Asked again: another run may have been published in between, and have told of the same.
     before = read_before(bucket, uri, _day(report.run.started_at))
     new = tuple(row for row in report.results if row.new)
-    alarms = tuple(row for row in report.results if row.alarms and row.key not in before.alarmed)
+    alarms = tuple(row for row in report.results if row.alarms and row.key not in before.told)
     return Published(first, report, uri, latest, new, alarms)
 
 

@@ -102,14 +102,14 @@ class ResultRow(_Part):
 
 
 class Open(_Part):
-    """A rule that failed when it was last tried, at ``failed_at``. ``alarmed``: it was critical and not muted then."""
+    """A rule that failed when it was last tried, at ``failed_at``. ``told``: an alarm was raised for it."""
 
     database: str
     schema_: str
     table: str
     rule: str
     failed_at: AwareDatetime
-    alarmed: bool
+    told: bool
 
     model_config = ResultRow.model_config
 

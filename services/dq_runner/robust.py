@@ -1,5 +1,4 @@
-"""What a day should be by the days before it: medians and median absolute deviations on a scale that the caller
-chose.
+"""What a day should be by the days before it: medians and median absolute deviations, on a scale of the caller's.
 
 Pure arithmetic; ``anomalies`` says why it is done so, and what was measured of it.
 """

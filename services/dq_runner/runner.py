@@ -103,7 +103,7 @@ def _tell(task: _Task, done: Published) -> None:
         metrics.send(done.report, config.metrics.namespace)
     if config.lineage.on:
         lineage.write(done.report, task.bucket, config.lineage.namespace)
-    notify(done, task.bucket, task.topic, config.notifications.dashboard_url)
+    notify(done, task.topic, config.notifications.dashboard_url)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def topic(aws: Aws, bucket: str) -> Topic:
 
 def test_a_new_critical_failure_is_told_once(bucket: str, topic: Topic) -> None:
     done = publish(report("run-1", [row("a"), row("b", "passed")]), [], bucket)
-    assert notify(done, bucket, topic.arn, "https://dq.example.com")
+    assert notify(done, topic.arn, "https://dq.example.com")
 
     [message] = topic.heard()
     assert message["Subject"] == "Data quality: 1 new critical failure in 1 table"
@@ -64,33 +64,33 @@ def test_a_new_critical_failure_is_told_once(bucket: str, topic: Topic) -> None:
 
     again = published(bucket, "run-1", AT)
     assert again is not None
-    assert not notify(again, bucket, topic.arn), "another try of the run"
+    assert not notify(again, topic.arn), "another try of the run"
     next_day = publish(report("run-2", [row("a")], AT + timedelta(days=1)), [], bucket)
-    assert not notify(next_day, bucket, topic.arn)
+    assert not notify(next_day, topic.arn)
     assert topic.heard() == []
 
 
 def test_rules_that_count_no_rows_are_told_in_their_words(bucket: str, topic: Topic) -> None:
     silent = row("volume_anomaly", failed_rows=None, observed="0 rows")
-    assert notify(publish(report("run-1", [silent]), [], bucket), bucket, topic.arn)
+    assert notify(publish(report("run-1", [silent]), [], bucket), topic.arn)
     assert "SALES.PUBLIC.ORDERS  volume_anomaly: 0 rows\n" in topic.heard()[0]["Message"]
 
 
 def test_a_failure_whose_mute_has_ended_is_told_as_that(bucket: str, topic: Topic) -> None:
     mute = Muted(reason="known", until=AT.date())
-    assert not notify(publish(report("run-1", [row(muted=mute)]), [], bucket), bucket, topic.arn)
-    assert notify(publish(report("run-2", [row()], AT + timedelta(days=1)), [], bucket), bucket, topic.arn)
+    assert not notify(publish(report("run-1", [row(muted=mute)]), [], bucket), topic.arn)
+    assert notify(publish(report("run-2", [row()], AT + timedelta(days=1)), [], bucket), topic.arn)
     assert "rows (it failed before, muted or as a warning)\n" in topic.heard()[0]["Message"]
 
 
 @pytest.mark.parametrize("results", [[], [row(status="passed")], [row(severity="warning")]])
 def test_nothing_is_told_where_nothing_is_critical(bucket: str, topic: Topic, results: list[Any]) -> None:
-    assert not notify(publish(report("run-1", results), [], bucket), bucket, topic.arn)
+    assert not notify(publish(report("run-1", results), [], bucket), topic.arn)
     assert topic.heard() == []
 
 
 def test_without_a_topic_nobody_is_told(bucket: str) -> None:
-    assert not notify(publish(report("run-1", [row()]), [], bucket), bucket, None)
+    assert not notify(publish(report("run-1", [row()]), [], bucket), None)
 
 
 def test_a_try_that_died_before_its_mark_tells_twice_rather_than_never(bucket: str, topic: Topic) -> None:
@@ -98,9 +98,9 @@ def test_a_try_that_died_before_its_mark_tells_twice_rather_than_never(bucket: s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "put", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            notify(done, bucket, topic.arn)
-    assert notify(done, bucket, topic.arn)
-    assert not notify(done, bucket, topic.arn)
+            notify(done, topic.arn)
+    assert notify(done, topic.arn)
+    assert not notify(done, topic.arn)
     assert len(topic.heard()) == 2
 
 
@@ -108,8 +108,8 @@ def test_a_run_that_could_check_nothing_is_told(bucket: str, topic: Topic) -> No
     results = [row("checked", "error", message="Snowflake refused: the warehouse is suspended")]
     for number in range(2):
         done = publish(report(f"run-{number}", results, AT + timedelta(days=number)), [], bucket)
-        assert notify(done, bucket, topic.arn)
-        assert not notify(done, bucket, topic.arn)
+        assert notify(done, topic.arn)
+        assert not notify(done, topic.arn)
     first, _ = topic.heard()
     assert first["Subject"] == "Data quality: the run could check nothing"
     assert "the warehouse is suspended" in first["Message"]
@@ -130,7 +130,7 @@ def test_hostile_names_and_thousands_of_failures_stay_within_what_sns_takes(
     done = publish(
         report("run-1", [row(f"{name}{number}", table=name) for number in range(3000)]), [], bucket
     )
-    assert notify(done, bucket, topic.arn)
+    assert notify(done, topic.arn)
 
     [message] = topic.heard()
     assert message["Subject"] == "Data quality: 3,000 new critical failures in 1 table"
@@ -148,7 +148,7 @@ def test_a_subject_is_one_line_of_ascii() -> None:
 
 def test_no_values_of_rows_are_told(bucket: str, topic: Topic) -> None:
     secret = row(observed="jane@example.com", samples=({"ID": "jane@example.com"},))
-    assert notify(publish(report("run-1", [secret]), [], bucket), bucket, topic.arn)
+    assert notify(publish(report("run-1", [secret]), [], bucket), topic.arn)
     assert "jane" not in topic.heard()[0]["Message"]
 
 
@@ -179,7 +179,7 @@ class TestAnswers:
         arn = "arn:aws:sns:eu-central-1:123456789012:alerts"
         sns.add_client_error("publish", service_error_code=code, http_status_code=status)
         with pytest.raises(kind, match=f"the topic {arn}: received {code}"):
-            notify(done, bucket, arn)
+            notify(done, arn)
         assert published(bucket, "run-1", AT) is not None
         sns.add_response("publish", {"MessageId": "1"})
-        assert notify(done, bucket, arn)
+        assert notify(done, arn)

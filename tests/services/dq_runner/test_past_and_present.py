@@ -102,8 +102,13 @@ def test_days_are_judged_measured_and_told_of(
     assert (series[date(2026, 11, 28)].rows, series[date(2026, 11, 29)].rows) == (USUAL, 0)
     assert series[date(2026, 11, 28)].columns["NOTE"] == (20, 1)
 
-    notices = list(store.keys(f"s3://{reports}/reports/notices/"))
-    assert notices == [f"s3://{reports}/reports/notices/2026-11-30/run-2.json"]
+    notices = [
+        json.loads(body) for body in store.get_many(list(store.keys(f"s3://{reports}/reports/notices/")))
+    ]
+    assert notices == [
+        {"run_id": "run-1", "alarms": 0, "sent": False},
+        {"run_id": "run-2", "alarms": 2, "sent": True},
+    ]
     event = store.get(f"s3://{reports}/reports/lineage/2026-11-30/run-2.json")
     assert event is not None
     [table] = json.loads(event)["inputs"]

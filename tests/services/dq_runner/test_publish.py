@@ -15,6 +15,7 @@ from dq_runner import history
 from dq_runner.aws import AwsRefused, AwsUnavailable
 from dq_runner.before import read_before
 from dq_runner.model import ColumnMeasure, Measures, TableName, Window
+from dq_runner.notify import notify
 from dq_runner.publish import Published, history_uri, publish, published
 from dq_runner.report import LATEST, Muted, Report
 from lakehouse import store
@@ -102,7 +103,7 @@ def test_a_try_that_died_is_made_complete_by_the_next(
 
 
 def test_an_older_run_that_ends_later_is_in_the_history_alone(bucket: str) -> None:
-    publish(report("new", [row()], AT), [], bucket)
+    notify(publish(report("new", [row()], AT), [], bucket), None)
     late = publish(report("old", [row()], AT - timedelta(minutes=5)), [], bucket)
 
     assert (late.first, late.latest) == (True, False)
@@ -152,9 +153,11 @@ def test_conflicts_with_other_requests_are_repeated(bucket: str) -> None:
 
 
 def days(bucket: str, *runs: list[Any]) -> Iterator[Published]:
-    """One run a day."""
+    """One run a day, to its end."""
     for number, results in enumerate(runs):
-        yield publish(report(f"run-{number}", results, AT + timedelta(days=number)), [], bucket)
+        done = publish(report(f"run-{number}", results, AT + timedelta(days=number)), [], bucket)
+        notify(done, None)
+        yield done
 
 
 def new_in(done: Published) -> list[str]:
@@ -222,6 +225,29 @@ def test_a_try_that_comes_after_another_run_still_knows_what_was_new(bucket: str
     assert alarms_in(again) == ["a"]
 
 
+def test_what_a_run_could_not_tell_is_told_by_the_next(bucket: str) -> None:
+    """Its tries all died after its report and before its notice."""
+    first, _ = days(bucket, [row("a")], [row("a"), row("b", "error")])
+    publish(report("run-2", [row("a"), row("b"), row("c")], AT + timedelta(days=2)), [], bucket)
+    last = publish(
+        report("run-3", [row("a"), row("b"), row("c", "error")], AT + timedelta(days=3)), [], bucket
+    )
+    assert alarms_in(first) == ["a"]
+    assert (new_in(last), alarms_in(last)) == ([], ["b"])
+    assert [(each.rule, each.told) for each in last.report.open] == [("c", False)]
+    again = publish(report("run-4", [row("c")], AT + timedelta(days=4)), [], bucket)
+    assert (new_in(again), alarms_in(again)) == ([], ["c"]), "nobody was told of it yet"
+
+
+def test_after_many_runs_that_told_nobody_all_is_told_again(bucket: str) -> None:
+    runs = [
+        publish(report(f"run-{number}", [row("a")], AT + timedelta(days=number)), [], bucket)
+        for number in range(9)
+    ]
+    assert all(alarms_in(each) == ["a"] for each in runs)
+    assert [new_in(each) for each in runs] == [["a"], *[[]] * 8]
+
+
 def test_a_run_before_that_is_no_report_is_left_out_and_said(bucket: str) -> None:
     publish(report("run-0", [row("a")]), [], bucket)
     store.put(f"s3://{bucket}/reports/history/2026-11-29/run-x.json", b"\x00")
@@ -282,7 +308,8 @@ class Fault:
 
 def calls_of_a_publication(bucket: str) -> int:
     with Fault(-1) as watched:
-        publish(report("watched", [row("a")], AT - timedelta(days=2)), MEASURES, bucket)
+        done = publish(report("watched", [row("a")], AT - timedelta(days=2)), MEASURES, bucket)
+    notify(done, None)
     return watched.calls
 
 
@@ -299,6 +326,7 @@ def test_a_publication_that_failed_anywhere_is_made_complete_by_the_next_call(
         newest = latest(bucket)
         assert store.get(history_uri(bucket, newest.run.run_id, AT.date())) == newest.to_json() or place == 0
         done = publish(given, MEASURES, bucket)
+        notify(done, None)
         assert latest(bucket) == done.report
         assert store.get(done.uri) == done.report.to_json()
         assert (new_in(done), alarms_in(done)) == ([f"b{place}"], [f"b{place}"])

@@ -14,7 +14,7 @@ from tests.services.dq_runner.reports import AT, report, row
 from tests.support import REPO
 
 FILE = REPO / "services" / "dq_runner" / "dq_results.schema.json"
-OPEN = Open(database="D", schema_="S", table="T", rule="unique(größe)", failed_at=AT, alarmed=True)
+OPEN = Open(database="D", schema_="S", table="T", rule="unique(größe)", failed_at=AT, told=True)
 
 
 def full() -> Report:
