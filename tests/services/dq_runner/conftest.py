@@ -157,5 +157,11 @@ def checked(snow: Snow, signed_in: dict[str, str], tmp_path: Path) -> Runs:
     return checks
 
 
+@pytest.fixture
+def reports(lake: str) -> str:
+    """The name of a bucket for reports; the environment leads to it."""
+    return lake.removeprefix("s3://")
+
+
 def rows_of(report: Report, table: str, status: str = "") -> list[ResultRow]:
     return [row for row in report.results if row.table == table and status in ("", row.status)]

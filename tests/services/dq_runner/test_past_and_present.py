@@ -55,11 +55,6 @@ def anomalies(report: Report) -> dict[str, ResultRow]:
 
 
 @pytest.fixture
-def reports(lake: str) -> str:
-    return lake.removeprefix("s3://")
-
-
-@pytest.fixture
 def settings(snow: Snow, signed_in: dict[str, str], reports: str, aws: Aws) -> Settings:
     snow.table("PAYMENTS", columns="ID VARCHAR, NOTE VARCHAR, LOADED_AT TIMESTAMP_NTZ")
     seed(reports)
