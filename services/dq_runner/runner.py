@@ -22,7 +22,7 @@ from dq_runner.publish import Published, history_uri, publish, published
 from dq_runner.report import Report
 from dq_runner.reported import Ran, report
 from dq_runner.rules.mutes import ended, muted
-from dq_runner.rules.of_table import unmatched
+from dq_runner.rules.of_table import idle, unmatched
 from dq_runner.session import Place, Sessions, read_place
 
 _READ = "let the runner read and list reports/ in the bucket (s3:GetObject, s3:ListBucket), and use its key"
@@ -166,6 +166,7 @@ def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tu
         tell(one)
     entries = [] if task.asked.tables else task.told(unmatched(config, found.known))
     results = [result for one in checked for result in one.results] + entries
+    idle_lines = [] if task.asked.tables else idle(config, found.known, results, task.today)
     ran = Ran(
         task.run_id,
         task.at,
@@ -173,7 +174,12 @@ def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tu
         str(sessions.login.options.get("warehouse", "")),
         str(sessions.login.options.get("account", "")),
         sessions.total,
-        (*series.notes, *ended(results, config.mutes, task.today), *_notes(config, sessions, found)),
+        (
+            *series.notes,
+            *ended(results, config.mutes, task.today),
+            *idle_lines,
+            *_notes(config, sessions, found),
+        ),
     )
     measures = [one.measures for one in checked if one.measures is not None]
     return report(ran, checked, entries, budget), measures

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import date
 
 from dq_runner.config import Config
 from dq_runner.model import Result, Rule, Table, TableName
 from dq_runner.patterns import is_exact, matches, matches_table, parts, plain
 from dq_runner.rules.conventions import conventions
 from dq_runner.rules.declared import Off, TableRules
+from dq_runner.rules.mutes import means
 
 
 def rules_for(table: Table, config: Config, known: Mapping[TableName, Table]) -> tuple[Rule, ...]:
@@ -67,6 +69,36 @@ def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
         for rule in entry.made()
     }
     return list(found.values())
+
+
+def idle(config: Config, known: Mapping[TableName, Table], results: Iterable[Result], day: date) -> list[str]:
+    """Lines of config/dq_rules/ and config/dq_mutes.yaml that do nothing, as notes: a name may be wrong, or outdated.
+
+    Of a pattern it is not said: it may wait for tables to come. Nor of a mute that has ended.
+    """
+    off = [
+        f"config/dq_rules/: off {line.rule} of {line.column} of {entry.table} switches off no convention"
+        for entry in config.declared
+        if is_exact(entry.table) and config.conventions.on
+        for line in entry.off
+        if not any(_is_off(rule, line) for rule in _conventions_of(entry, config, known))
+    ]
+    tested = [(result.table, result.rule.title) for result in results]
+    mutes = [
+        f"config/dq_mutes.yaml: the mute of {mute.rule} of {mute.table} is of no rule that was tested"
+        for mute in config.mutes
+        if mute.until >= day and not any(means(mute, *one) for one in tested)
+    ]
+    return [*off, *mutes]
+
+
+def _conventions_of(entry: TableRules, config: Config, known: Mapping[TableName, Table]) -> list[Rule]:
+    tables = [table for name, table in known.items() if matches_table(entry.table, name)]
+    return [
+        rule
+        for table in tables
+        for rule in conventions(table, known, config.conventions.severity, config.conventions.few)
+    ]
 
 
 def _pattern_name(pattern: str) -> TableName:

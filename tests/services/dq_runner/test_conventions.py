@@ -17,7 +17,7 @@ from dq_runner.rules.codes import COUNTRIES, CURRENCIES
 from dq_runner.rules.conventions import EMAIL, conventions, singular, words
 from dq_runner.rules.declared import RuleFile
 from dq_runner.rules.mutes import muted
-from dq_runner.rules.of_table import rules_for, unmatched
+from dq_runner.rules.of_table import idle, rules_for, unmatched
 from tests.services.dq_runner import rows as local
 from tests.support import REPO
 
@@ -229,6 +229,31 @@ def test_a_mute_holds_for_its_rule_through_its_last_day(
     assert result.alarms is not holds
     assert (result.muted is not None) is holds
     assert result.status == "failed"
+
+
+def test_lines_that_do_nothing_are_told() -> None:
+    reason = "refunds are negative"
+    own = [
+        {"rule": "range", "column": "AMOUNT", "reason": reason},
+        {"rule": "range", "column": "AMUONT", "reason": reason},
+    ]
+    gone = [{"rule": "*", "column": "*", "reason": reason}]
+    mutes = [
+        Mute("range(AMOUNT)", "*.*.ORDERS", reason, date(2026, 12, 31)),
+        Mute("range(AMUONT)", "DB.PUBLIC.ORDERS", reason, date(2026, 12, 31)),
+        Mute("range(TOTAL)", "DB.PUBLIC.ORDERS", reason, date(2026, 11, 1)),
+    ]
+    config = settings(
+        {"table": "DB.PUBLIC.ORDERS", "off": own},
+        {"table": "DB.PUBLIC.ORDRES", "off": gone},
+        {"table": "DB.*.*_HISTORY", "off": gone},
+        mutes=tuple(mutes),
+    )
+    assert idle(config, {ORDERS.name: ORDERS}, [FAILED], date(2026, 11, 29)) == [
+        "config/dq_rules/: off range of AMUONT of DB.PUBLIC.ORDERS switches off no convention",
+        "config/dq_rules/: off * of * of DB.PUBLIC.ORDRES switches off no convention",
+        "config/dq_mutes.yaml: the mute of range(AMUONT) of DB.PUBLIC.ORDERS is of no rule that was tested",
+    ]
 
 
 def test_what_passed_is_not_muted() -> None:
