@@ -14,8 +14,8 @@ from pathlib import Path
 
 from scripts import archives
 
-#: Lambda's Python, on Amazon Linux 2023: the newest of those that set-up, tests and CI run on, patched until October
-#: 2028 (AWS, Lambda runtimes). terraform/modules/dq_platform names the same, and a test compares.
+#: Lambda's Python, on Amazon Linux 2023: the newest that set-up takes, so that tests can run on it, as CI does; patched
+#: until October 2028 (AWS, Lambda runtimes). terraform/modules/dq_platform names the same, and a test compares.
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")
 PACKAGE = "services/dq_runner"

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.markers import Marker
@@ -174,6 +175,11 @@ def test_it_holds_nothing_of_spark_or_of_tables(runner_task: Path) -> None:
     strangers = ("pandas", "pyarrow", "numpy", "pyspark", "boto3", "botocore")
     assert not [name for name in strangers if (runner_task / name).exists()]
     assert not (runner_task / "lakehouse" / "session.py").exists()
+
+
+def test_ci_runs_its_tests_on_the_python_of_lambda() -> None:
+    job = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["runner"]
+    assert runner_package.PYTHON in [step.get("with", {}).get("python-version") for step in job["steps"]]
 
 
 def test_its_packages_are_pinned_as_everything_is() -> None:
