@@ -67,6 +67,7 @@ class Function:
     def invoke(self, event: Any, *, timeout: float = 900, request_id: str | None = None) -> Answer:
         """Hand an event to the function; a repeated delivery of the same event has the ``request_id`` of the first."""
         self._start()
+        self._wait_for_init()
         began = time.monotonic()
         one = _Event(request_id or str(uuid.uuid4()), json.dumps(event).encode(), time.time() + timeout)
         self.events.put(one)
@@ -95,6 +96,12 @@ class Function:
             self._process = subprocess.Popen(
                 self._command, cwd=self._task_root, env=self._env, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def _wait_for_init(self) -> None:
+        """Until the process asks for an event, or says why it does not: the time of an event begins after that."""
+        assert self._process is not None
+        while self.init_seconds is None and self._process.poll() is None and self.answers.empty():
+            time.sleep(0.01)
 
     def _answer(self, one: _Event, timeout: float) -> tuple[Any, str]:
         assert self._process is not None
