@@ -47,6 +47,7 @@ class Muted(_Part):
 
 class ResultRow(_Part):
     """One test. ``column`` has several names with commas between them, and is empty for a rule of the whole table.
+    ``sql`` is there for what is broken or could not be checked; of the others, ``query_id`` leads to it.
 
     ``rule`` is unique in a table. ``share`` is between 0 and 1; ``value`` is what is drawn over time; ``new``: it did
     not fail in the run before; ``samples`` are keys of failing rows and empty unless asked for.

@@ -36,3 +36,10 @@ def test_a_run_finds_tables_checks_them_and_counts_what_it_asked(snow: Snow, che
     assert {query["tag"]["table"] for query in asked} >= {"SALES.PUBLIC.GOODS", "SALES.PUBLIC.OTHERS"}
     assert report.run.started_at == AT
     assert Decimal(0) < sum(row.credits for row in report.tables) <= report.run.credits
+
+
+def test_a_statement_is_in_the_report_where_somebody_has_to_look_into_it(snow: Snow, checked: Runs) -> None:
+    snow.table("GOODS", "(NULL, 1, '2026-11-28 10:00:00')")
+    rows = rows_of(checked(rules=RULES), "GOODS")
+    assert {row.rule for row in rows if row.sql} == {"not_null(ID)"}
+    assert all(row.query_id for row in rows if row.kind != "active")
