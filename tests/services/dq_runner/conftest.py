@@ -165,9 +165,3 @@ def reports(lake: str) -> str:
 
 def rows_of(report: Report, table: str, status: str = "") -> list[ResultRow]:
     return [row for row in report.results if row.table == table and status in ("", row.status)]
-
-
-@pytest.fixture
-def reports(lake: str) -> str:
-    """A bucket for reports, fresh; boto3 and the library reach it."""
-    return lake.removeprefix("s3://")
