@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
-from tests.services.dq_runner.conftest import AT, Runs, Snow, rows_of
+from dq_runner.runner import Asked, Settings, run
+from lakehouse import store
+from tests.services.dq_runner.conftest import AT, PLATFORM, Runs, Snow, configured, place, rows_of
 
 RULES = """
 tables:
@@ -43,3 +47,63 @@ def test_a_statement_is_in_the_report_where_somebody_has_to_look_into_it(snow: S
     rows = rows_of(checked(rules=RULES), "GOODS")
     assert {row.rule for row in rows if row.sql} == {"not_null(ID)"}
     assert all(row.query_id for row in rows if row.kind != "active")
+
+
+def test_a_table_that_falls_silent_stays_a_finding_until_it_has_rows_again(
+    snow: Snow, signed_in: dict[str, str], reports: str, tmp_path: Path
+) -> None:
+    snow.table("FEED", "('a', 1, '2026-10-01 10:00:00')")
+    snow.table("DROPPED", "('a', 1, '2026-10-01 10:00:00')")
+    config = configured(tmp_path, PLATFORM + "metrics: {on: false}\nlineage: {on: false}\n")
+    settings = Settings(place(snow), bucket=reports)
+
+    def day(number: int, month: int = 11) -> dict[str, tuple[str, bool]]:
+        at = datetime(2026, month, number, 6, tzinfo=UTC)
+        found = run(config, settings, at=at, run_id=f"run-{month}-{number:02}")
+        return {row.table: (row.status, row.new) for row in found.results if row.kind == "active"}
+
+    assert day(2, 10) == {"FEED": ("passed", False), "DROPPED": ("passed", False)}
+    assert day(30, 10) == {"FEED": ("passed", False), "DROPPED": ("passed", False)}
+    snow.do("DROP TABLE SALES.PUBLIC.DROPPED")
+    assert day(2) == {"FEED": ("failed", True), "DROPPED": ("failed", True)}
+    assert day(3) == {"FEED": ("failed", False), "DROPPED": ("failed", False)}
+    # Longer ago than history goes: the report before still knows.
+    assert day(2, 12)["FEED"] == ("failed", False)
+    snow.do("INSERT INTO SALES.PUBLIC.FEED VALUES ('b', 1, '2026-12-02 10:00:00')")
+    assert day(3, 12)["FEED"] == ("passed", False)
+
+
+def test_a_muted_failure_is_reported_and_breaks_nothing(snow: Snow, checked: Runs, tmp_path: Path) -> None:
+    snow.table("GOODS", "('a', -1, '2026-11-28 10:00:00')")
+    configured(tmp_path, rules=RULES)
+    (tmp_path / "config" / "dq_mutes.yaml").write_text(
+        "mutes: [{table: SALES.PUBLIC.GOODS, rule: range(AMOUNT), reason: refunds are known, until: 2026-11-29}]\n"
+    )
+    today, tomorrow = (
+        checked(rules=RULES),
+        checked(rules=RULES, at=AT + timedelta(days=1), asked=Asked(whole=True)),
+    )
+    assert (today.run.status, today.summary.counts.failed, today.summary.counts.muted) == ("passed", 1, 1)
+    assert tomorrow.run.status == "failed"
+
+
+def test_a_day_is_asked_for_or_everything(snow: Snow, checked: Runs) -> None:
+    snow.table(
+        "GOODS",
+        "('a', 1, '2026-11-03 00:00:00')",
+        "('b', 1, '2026-11-03 23:59:59')",
+        "('c', 1, '2026-11-28')",
+    )
+    by_day = checked(asked=Asked(day=date(2026, 11, 3)))
+    assert [(row.rows, str(row.window_from)) for row in by_day.tables] == [(2, "2026-11-03 00:00:00+00:00")]
+    assert [(row.rows, row.window_from) for row in checked(asked=Asked(whole=True)).tables] == [(3, None)]
+
+
+def test_a_part_of_the_tables_is_not_published(
+    snow: Snow, signed_in: dict[str, str], reports: str, tmp_path: Path
+) -> None:
+    snow.table("GOODS", "('a', 1, '2026-11-28 10:00:00')")
+    settings = Settings(place(snow), bucket=reports)
+    asked = Asked(tables=("GOODS",))
+    assert run(configured(tmp_path), settings, at=AT, run_id="a-part", asked=asked).summary.tables == 1
+    assert list(store.keys(f"s3://{reports}/")) == []
