@@ -177,7 +177,10 @@ def test_a_scheduled_event_makes_the_report_of_yesterday_and_its_repetition_no_o
         "not_null(ID)": 1,
         "range(AMOUNT)": 1,
     }
-    assert keys(aws, reports, "reports/history/") == [f"reports/history/2026-11-29/{found.run.run_id}.json"]
+    for folder in ("history", "lineage", "notices"):
+        assert keys(aws, reports, f"reports/{folder}/") == [
+            f"reports/{folder}/2026-11-29/{found.run.run_id}.json"
+        ]
     assert len(mail[1]()) == 1
     asked = len(snow.asked())
     # Lambda delivers an event at least once.

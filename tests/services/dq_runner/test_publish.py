@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dq_runner import before as before_module
 from dq_runner import history
 from dq_runner.aws import AwsRefused, AwsUnavailable
-from dq_runner.before import read_before
+from dq_runner.before import Before, read_before, with_new
 from dq_runner.model import ColumnMeasure, Measures, TableName, Window
 from dq_runner.notify import notify
 from dq_runner.publish import Published, history_uri, publish, published
@@ -192,6 +194,40 @@ def test_a_failure_is_not_new_again_after_runs_without_an_answer(
     assert runs[2].report.open[0].failed_at == AT
 
 
+statuses = st.sampled_from(["passed", "failed", "muted", "error", "skipped", "absent"])
+
+
+@given(st.lists(st.fixed_dictionaries(dict.fromkeys("abc", statuses)), max_size=8))
+@settings(max_examples=60)
+def test_a_failure_is_new_and_told_by_its_last_answer(runs: list[dict[str, str]]) -> None:
+    """Against a model that remembers of each rule its last answer, and whether it was told since."""
+    failing: set[str] = set()
+    told: set[str] = set()
+    before = Before()
+    for number, answers in enumerate(runs):
+        mute = Muted(reason="known", until=date(2027, 1, 1))
+        rows = [
+            row(rule, "failed", muted=mute) if status == "muted" else row(rule, status)
+            for rule, status in answers.items()
+            if status != "absent"
+        ]
+        made = with_new(report(f"run-{number}", rows, AT + timedelta(days=number)), before)
+        new = {each.rule for each in made.results if each.new}
+        alarms = {each.rule for each in made.results if each.alarms and each.key not in before.told}
+
+        broken = {rule for rule, status in answers.items() if status in ("failed", "muted")}
+        assert new == broken - failing
+        assert alarms == {rule for rule, status in answers.items() if status == "failed"} - told
+        failing = failing - {rule for rule, status in answers.items() if status == "passed"} | broken
+        told = told - {rule for rule, status in answers.items() if status in ("passed", "muted")} | alarms
+        assert {each.rule for each in made.open} == failing - broken
+        with pytest.MonkeyPatch.context() as patch:
+            body = made.to_json()
+            patch.setattr(store, "get", lambda uri, body=body: b"settled" if "notices" in uri else body)
+            patch.setattr(before_module, "_published_before", lambda *_: ["s3://b/reports/history/d/r.json"])
+            before = read_before("b", "s3://b/reports/history/d/next.json", DAY)
+
+
 def test_a_failure_without_an_answer_for_long_is_forgotten(bucket: str) -> None:
     publish(report("run-0", [row("a")]), [], bucket)
     later = publish(report("run-1", [], AT + before_module.FORGOTTEN), [], bucket)
@@ -320,12 +356,12 @@ def test_a_publication_that_failed_anywhere_is_made_complete_by_the_next_call(
     calls = calls_of_a_publication(bucket)
     assert calls >= 8
     for place in range(calls):
-        given = report(f"run-{place:02}", [row("a"), row(f"b{place}")], AT + timedelta(minutes=place))
+        made = report(f"run-{place:02}", [row("a"), row(f"b{place}")], AT + timedelta(minutes=place))
         with Fault(place, is_lost=is_lost), pytest.raises(AwsUnavailable, match="received InternalError"):
-            publish(given, MEASURES, bucket)
+            publish(made, MEASURES, bucket)
         newest = latest(bucket)
         assert store.get(history_uri(bucket, newest.run.run_id, AT.date())) == newest.to_json() or place == 0
-        done = publish(given, MEASURES, bucket)
+        done = publish(made, MEASURES, bucket)
         notify(done, None)
         assert latest(bucket) == done.report
         assert store.get(done.uri) == done.report.to_json()
@@ -349,12 +385,12 @@ def test_a_publication_that_failed_anywhere_is_made_complete_by_the_next_call(
 def test_each_answer_passes_or_lasts(bucket: str, code: str, status: int, kind: Any) -> None:
     calls = calls_of_a_publication(bucket)
     for place in (0, calls // 2, calls - 1):
-        given = report(f"run-{place}", [], AT + timedelta(minutes=place))
+        made = report(f"run-{place}", [], AT + timedelta(minutes=place))
         with (
             Fault(place, code, status),
             pytest.raises(kind, match=rf"reports in s3://{bucket}/reports/: received {code}") as caught,
         ):
-            publish(given, MEASURES, bucket)
+            publish(made, MEASURES, bucket)
         assert caught.value.error_class == ("terminal" if kind is AwsRefused else "transient")
         assert caught.value.hint
 
