@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,10 +21,12 @@ from dq_runner.config import read_config
 from dq_runner.model import Mute, TableName
 from dq_runner.patterns import matches_table, written
 from dq_runner.report import Report
+from dq_runner.session import Place, read_place
 from lakehouse.errors import ConfigError, UsageError
+from local.bootstrap import DQ_REPORTS_BUCKET
 from tests.services.dq_runner.conftest import PLATFORM, SECRET, Snow, configured
 from tests.services.dq_runner.reports import report, row
-from tests.support import REPO
+from tests.support import REPO, load_script
 
 TODAY = date(2026, 11, 29)
 NAME = TableName("SALES", "PUBLIC", "ORDERS")
@@ -253,3 +257,25 @@ def test_whatever_names_and_reasons_have_in_them_is_read_back(
     text = muting.added("dq_mutes.yaml", "mutes: []\n", table, mute)
     assert muting.mutes_in("dq_mutes.yaml", text) == [mute]
     assert matches_table(written(table), table)
+
+
+def test_on_a_laptop_the_running_stack_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    exports = {
+        "LOCAL_SNOWFLAKE_HOST": "127.0.0.1",
+        "LOCAL_SNOWFLAKE_PORT": "4574",
+        "AWS_ENDPOINT_URL": "http://x",
+    }
+    for name in ("SNOWFLAKE_HOST", "SNOWFLAKE_PORT", "SNOWFLAKE_PROTOCOL", "S3_DQ_REPORTS_BUCKET", *exports):
+        monkeypatch.setenv(name, "of the test's")
+    monkeypatch.delenv("S3_DQ_REPORTS_BUCKET")
+    monkeypatch.setattr("local.stack.running", lambda: SimpleNamespace(exports=exports))
+    script = load_script("dq")
+
+    monkeypatch.setenv("SNOWFLAKE_SECRET_NAME", "of/production")
+    script.use_stack()
+    assert os.environ["SNOWFLAKE_HOST"] == "of the test's"
+
+    monkeypatch.setenv("SNOWFLAKE_SECRET_NAME", "")
+    script.use_stack()
+    assert read_place(os.environ) == Place(script.LOCAL_SECRET, "127.0.0.1", 4574, "http")
+    assert os.environ["S3_DQ_REPORTS_BUCKET"] == DQ_REPORTS_BUCKET
