@@ -23,7 +23,7 @@ from dq_runner.patterns import matches_table, written
 from dq_runner.report import Report
 from dq_runner.session import Place, read_place
 from lakehouse.errors import ConfigError, UsageError
-from local.bootstrap import DQ_REPORTS_BUCKET
+from local.bootstrap import DQ_REPORTS_BUCKET, DQ_SECRET
 from tests.services.dq_runner.conftest import PLATFORM, SECRET, Snow, configured
 from tests.services.dq_runner.reports import report, row
 from tests.support import REPO, load_script
@@ -277,5 +277,5 @@ def test_on_a_laptop_the_running_stack_is_found(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("SNOWFLAKE_SECRET_NAME", "")
     script.use_stack()
-    assert read_place(os.environ) == Place(script.LOCAL_SECRET, "127.0.0.1", 4574, "http")
+    assert read_place(os.environ) == Place(DQ_SECRET, "127.0.0.1", 4574, "http")
     assert os.environ["S3_DQ_REPORTS_BUCKET"] == DQ_REPORTS_BUCKET
