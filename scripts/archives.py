@@ -14,7 +14,7 @@ from pathlib import Path
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 #: What pip writes beside a package about the installation at hand.
-ABOUT_AN_INSTALLATION = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+ABOUT_AN_INSTALLATION = {"RECORD", "INSTALLER", "direct_url.json"}
 
 
 class NoSuchWheel(Exception):

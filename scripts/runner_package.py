@@ -114,7 +114,8 @@ def package_id(own: Mapping[str, bytes], requirements: bytes) -> str:
 
 def is_needed(name: str) -> bool:
     """Whether Python may read a file of a package while it runs. Licences stay: they go with what they license."""
-    return not name.endswith(_UNUSED_SUFFIXES) and not _UNUSED_FOLDERS & set(name.split("/"))
+    *folders, file = name.split("/")
+    return file != "REQUESTED" and not file.endswith(_UNUSED_SUFFIXES) and not _UNUSED_FOLDERS & set(folders)
 
 
 def build(own: Mapping[str, bytes], requirements: Path, target: Path) -> None:

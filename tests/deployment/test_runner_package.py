@@ -115,6 +115,7 @@ def test_what_lambda_would_not_take_is_not_written(
         ("certifi/cacert.pem", True),
         ("pydantic-2.14.3.dist-info/METADATA", True),
         ("pydantic-2.14.3.dist-info/licenses/LICENSE", True),
+        ("pydantic-2.14.3.dist-info/REQUESTED", False),
         ("certifi/tests/test_certifi.py", False),
         ("snowflake/connector/nanoarrow_cpp/nanoarrow.c", False),
         ("yaml/__init__.pyi", False),
