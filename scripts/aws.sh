@@ -311,6 +311,11 @@ status() {
   names=$(enabled)
   # shellcheck disable=SC2086  # a name is one word
   if [ -n "$names" ]; then running $names; else say "no service is enabled"; fi
+  case $names in *dq-platform-dashboard*)
+    run aws lambda get-function-configuration --function-name dq-platform-runner --output text \
+      --query '[FunctionName, State, LastModified, CodeSha256]'
+    ;;
+  esac
 }
 get_urls() {
   initialised

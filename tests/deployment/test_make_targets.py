@@ -173,6 +173,16 @@ def test_only_services_that_are_enabled_are_started_with_the_tasks_that_terrafor
     assert "describe-services" in called[-1]
 
 
+@pytest.mark.parametrize(("output", "asked"), [(OUTPUT, 1), ({"repositories": {}}, 0)], ids=["on", "off"])
+def test_the_status_tells_of_the_dq_runner_where_it_is(
+    checkout: Path, output: dict[str, object], asked: int
+) -> None:
+    (checkout / "scripts" / "release.py").write_text("")
+    done, called = real(checkout, "status", OUTPUT=json.dumps(output))
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in called if "--function-name dq-platform-runner" in line]) == asked
+
+
 @pytest.mark.parametrize("target", ["start-services", "stop-services", "restart-services", "deploy-services"])
 def test_where_no_service_is_enabled_none_is_asked_for(target: str, checkout: Path) -> None:
     done, called = real(checkout, target, OUTPUT='{"repositories": {}}')
