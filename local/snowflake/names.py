@@ -95,6 +95,8 @@ def _reserved(statement: exp.Expr) -> Iterator[str]:
 
 
 def _missing(name: Name, there: Objects, user: User) -> Refusal | None:
+    if not (name[0] and name[1]):
+        return None  # the session has no database or schema, which fakesnow says
     if name[0] not in there.databases or not user.sees(name[0]):
         return refusal(refusals.NO_OBJECT, kind="Database", object=name[0])
     if name[1] == INFORMATION_SCHEMA:

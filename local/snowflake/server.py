@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import uvicorn
 from fakesnow import macros
@@ -91,7 +92,8 @@ def application(state: Path) -> Starlette:
 
     async def login(request: Request) -> Response:
         given = (await _body(request))["data"]
-        asked = request.query_params
+        # Not by query_params, which remembers: below, fakesnow may get others.
+        asked = dict(parse_qsl(request.scope["query_string"].decode("latin-1")))
         user = users.sign_in(given, asked.get("roleName"))
         if isinstance(user, Refusal):
             return _refused(user)

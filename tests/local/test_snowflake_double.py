@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from snowflake.connector import errors
 from snowflake.connector.vendored.requests.exceptions import ChunkedEncodingError
 
@@ -414,6 +416,12 @@ def shop(shop_tables: None, double: Double) -> Double:
     return double
 
 
+@pytest.fixture(scope="module")
+def shop_connection(shop_tables: None, running: Double) -> Iterator[Any]:
+    with running.connect() as connection:
+        yield connection
+
+
 def reader(double: Double, **options: Any) -> Any:
     """The runner's user, by its key pair."""
     parameters = {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False} | options.pop("session_parameters", {})
@@ -564,6 +572,41 @@ def test_names_that_are_right_are_found(shop: Double) -> None:
     assert asked(
         shop, 'WITH p AS (SELECT payment_id AS "id" FROM sales.shop.paid) SELECT MAX("id") FROM p'
     ) == [(3,)]
+
+
+@settings(max_examples=12)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30))
+@example("""it's; "a".b%s{x}\\\n--""")
+def test_every_name_is_a_table_s_and_a_column_s(shop_connection: Any, name: str) -> None:
+    column = '"' + name.replace('"', '""') + '"'
+    table = "SALES.SHOP." + '"' + f"any {name}".replace('"', '""') + '"'
+    with shop_connection.cursor() as cursor:
+        cursor.execute(f"CREATE OR REPLACE TABLE {table} ({column} NUMBER(10,2))")
+        cursor.execute(f"INSERT INTO {table} VALUES (2.5)")
+        assert cursor.execute(f"SELECT T.{column} AS {column} FROM {table} AS T").fetchall() == [
+            (Decimal("2.5"),)
+        ]
+        assert cursor.description[0].name == name
+        listed = cursor.execute(
+            "SELECT c.TABLE_NAME, c.COLUMN_NAME, t.ROW_COUNT FROM SALES.INFORMATION_SCHEMA.TABLES t "
+            "JOIN SALES.INFORMATION_SCHEMA.COLUMNS c ON c.TABLE_NAME = t.TABLE_NAME WHERE t.TABLE_NAME LIKE 'any %'"
+        ).fetchall()
+        assert listed == [(f"any {name}", name, 1)]
+        cursor.execute(f"DROP TABLE {table}")
+
+
+def test_databases_are_shown_to_whom_they_were_granted(shop: Double) -> None:
+    shop.query("CREATE DATABASE IF NOT EXISTS LEDGERS")
+    assert {row[1] for row in shop.query("SHOW DATABASES")} >= {"LEDGERS", "SALES"}
+    assert [row[1] for row in asked(shop, "SHOW DATABASES")] == ["SALES"]
+    assert refusal_of(shop, "SELECT * FROM PUBLIC.ANY", database="LEDGERS").errno == 90105
+
+
+def test_a_sign_in_fails_as_planned(shop: Double) -> None:
+    shop.admin.fault(match="login-request", status=503)
+    assert asked(shop, "SELECT 1") == [(1,)]
+    shop.admin.fault(match="login-request", code="390100")
+    assert refusal_of(shop, "SELECT 1").errno == 390100
 
 
 def test_the_columns_have_snowflake_s_types(shop: Double) -> None:
