@@ -22,7 +22,7 @@ from lakehouse.snowflake import Login, connection, meaning, read_login
 _NO_WAREHOUSE = frozenset({606, 90073})
 #: What Snowflake tells of one statement or object, whatever the library's sources make of it.
 _OF_STATEMENT = {
-    604: "somebody cancelled it: run the checks again",
+    604: "somebody cancelled it, or it took longer than limits.statement_seconds: run the checks again",
     625: "too many wait for a lock of the table: run the checks again later",
     630: "give it more time (limits.statement_seconds), a larger warehouse or a clustering by the date column; or "
     "exclude the table",
@@ -232,7 +232,7 @@ def told(
             meant.message, hint=f"{meant.hint}; a suspended one needs AUTO_RESUME, or OPERATE to resume it"
         )
     if error.errno in _OF_STATEMENT or type(meant) is SourceError:
-        message = f"{meant.message} after {limit} s" if error.errno == 630 else meant.message
+        message = f"{meant.message} within {limit} s" if error.errno == 630 else meant.message
         hint = _OF_STATEMENT.get(error.errno, _OTHERWISE)
         return StatementFailed(message, hint=hint, errno=error.errno, query_id=query_id, seconds=seconds)
     if isinstance(meant, SourceUnavailable):

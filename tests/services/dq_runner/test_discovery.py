@@ -236,3 +236,23 @@ def test_a_table_of_a_database_that_cannot_be_read_is_not_called_gone(tmp_path: 
 )
 def test_types_are_of_families(type_: str, scale: int | None, expected: str) -> None:
     assert family(type_, scale) == expected
+
+
+@pytest.mark.parametrize(
+    ("schemas", "narrowed"),
+    [
+        ("[PUBLIC]", ["PUBLIC"]),
+        ("[SALES.public, '\"odd''s.name\"']", ["PUBLIC", "ODD''S.NAME"]),
+        ("[PUBLIC, 'STAGE_*']", None),
+        ("[Größe]", None),
+    ],
+)
+def test_only_schemas_that_are_named_are_asked_for(
+    tmp_path: Path, schemas: str, narrowed: list[str] | None
+) -> None:
+    config = configured(tmp_path, PLATFORM.replace("[PUBLIC]", schemas))
+    condition = discovery._of_schemas(config)
+    if narrowed is None:
+        assert condition == ""
+    else:
+        assert all(f"'{name}'" in condition for name in narrowed), condition
