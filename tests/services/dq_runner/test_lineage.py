@@ -14,6 +14,7 @@ from dq_runner import lineage
 from dq_runner.report import Report
 from lakehouse import store
 from lakehouse.observe import lineage as lakehouse_lineage
+from tests.observe.support import problems
 from tests.services.dq_runner.reports import AT, report, row
 from tests.support import REPO
 
@@ -66,6 +67,11 @@ def test_assertions_are_of_each_table() -> None:
         ("not_null(A, B)", None, "warn", True),
         ("row_count", None, "error", True),
     ]
+
+
+@pytest.mark.parametrize("results", [[], [row()], [row("a", "passed", column=""), row("b", "error")]])
+def test_events_hold_to_the_official_schemas(results: list[Any]) -> None:
+    assert problems(made(results)) == []
 
 
 def test_the_event_of_a_run() -> None:
