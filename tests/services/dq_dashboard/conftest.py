@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from dq_dashboard import sources
@@ -15,6 +16,8 @@ from tests.support import REPO
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's page read is not another's."""
     st.cache_resource.clear()
+    # Each start of a page would look for components in all of the environment's packages, which takes most of its time.
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", lambda *_, **__: [])
     monkeypatch.setenv("S3_DQ_REPORTS_BUCKET", REPORTS)
     monkeypatch.setenv("LAKE_BUCKET", LAKE)
 
