@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -46,6 +46,16 @@ class Scan:
         if join:
             self.joins[found] = join
         return found
+
+    def only(self, chosen: Collection[str]) -> Scan:
+        """The scan of some of its aggregates, by their names."""
+        return Scan(
+            self.source,
+            self.condition,
+            self.prefix,
+            {expression: alias for expression, alias in self.aliases.items() if alias in chosen},
+            {alias: join for alias, join in self.joins.items() if alias in chosen},
+        )
 
     def statement(self) -> str:
         named = (f"{expression} AS {sql.quoted(alias)}" for expression, alias in self.aliases.items())

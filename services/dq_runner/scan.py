@@ -17,7 +17,7 @@ How rows are counted:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -40,6 +40,11 @@ class Query:
     sql: str
     rules: tuple[Rule, ...]
     is_scan: bool
+    scan: Scan | None = None
+
+    def answering(self, needs: Collection[str]) -> str:
+        """The statement as far as these values need it: the SQL of one rule, which a person can read and run."""
+        return self.sql if self.scan is None else self.scan.only(needs).statement()
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Plan:
             table=self.table.name,
             rule=check.rule,
             expected=check.expected,
-            sql=self.queries[number].sql,
+            sql=self.queries[number].answering([need for need in check.needs if self.places[need] == number]),
             query_id=answer.query_id,
             seconds=answer.seconds,
             credits=answer.credits,
@@ -219,4 +224,4 @@ def _divided(scan: Scan) -> list[Scan]:
 def _query(part: Scan, made: Sequence[Check]) -> Query:
     aliases = set(part.aliases.values())
     rules = tuple(check.rule for check in made if aliases & set(check.needs))
-    return Query(part.statement(), rules, is_scan=True)
+    return Query(part.statement(), rules, is_scan=True, scan=part)
