@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from dq_runner.model import Severity, Status
+from dq_runner.model import Severity, Status, TableName
+from dq_runner.patterns import written
 from dq_runner.report import ORDER, Muted, ResultRow
 
 Source = Literal["snowflake", "lakehouse"]
 SOURCES: tuple[Source, ...] = ("snowflake", "lakehouse")
 
-_PLAIN = re.compile(r"[\w$]+")
 #: A test that could not be made is no test that held.
 BROKEN: tuple[Status, ...] = ("failed", "error")
 
@@ -75,7 +74,7 @@ def of_runner(row: ResultRow, run_id: str) -> Finding:
         source="snowflake",
         at=row.timestamp,
         run_id=run_id,
-        table=written(row.database, row.schema_, row.table),
+        table=written(TableName(row.database, row.schema_, row.table)),
         column=row.column,
         rule=row.rule,
         kind=row.kind,
@@ -99,11 +98,6 @@ def of_runner(row: ResultRow, run_id: str) -> Finding:
         muted=row.muted,
         samples=row.samples,
     )
-
-
-def written(*parts: str) -> str:
-    """A table's name, and the pattern that means it in config/."""
-    return ".".join(part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts)
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:

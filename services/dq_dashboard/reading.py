@@ -15,7 +15,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from dq_dashboard.findings import BROKEN, Finding, of_runner, written
+from dq_dashboard.findings import BROKEN, Finding, of_runner
+from dq_runner.model import TableName
+from dq_runner.patterns import written
 from dq_runner.report import SCHEMA, Muted, ResultRow, Run, Summary, TableRow
 from lakehouse.errors import StateUnreadable
 
@@ -105,7 +107,7 @@ def earlier(body: bytes, *, whole: bool, where: str) -> Earlier:
 def _key(row: Any) -> tuple[str, str] | None:
     """Table and rule; None where the row is none."""
     try:
-        return written(row["database"], row["schema"], row["table"]), str(row["rule"])
+        return written(TableName(row["database"], row["schema"], row["table"])), str(row["rule"])
     except (KeyError, TypeError):
         return None
 

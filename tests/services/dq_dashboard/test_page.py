@@ -10,7 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dq_dashboard import loading, sources, storage
-from dq_dashboard.findings import written
+from dq_runner.model import TableName
+from dq_runner.patterns import written
 from dq_runner.report import LATEST, Report
 from lakehouse.errors import CredentialsError, LakehouseError, SourceUnavailable
 from tests.services.dq_dashboard.support import (
@@ -347,7 +348,10 @@ def test_no_text_of_a_report_is_given_to_what_renders_markdown(memory: Memory, p
         bad = rule(name, passed=False, sample=[{name: name}], **said)
         memory.judge(f"silver.{name.replace('/', '')}", TODAY, [bad], why=name, by=name)
     worst = HOSTILE[8]
-    links = (link(written("SHOP", worst, worst), worst), link(f"silver.{worst}", worst, "lakehouse"))
+    links = (
+        link(written(TableName("SHOP", worst, worst)), worst),
+        link(f"silver.{worst}", worst, "lakehouse"),
+    )
     details = [page(test=each) for each in links]
     for app in [*details, *(page(view=view) for view in ("Tables", "Trend", "Compare runs"))]:
         assert numbers(app)["Failed"] == str(2 * len(HOSTILE))

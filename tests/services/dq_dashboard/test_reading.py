@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq_dashboard import reading
-from dq_dashboard.findings import in_order, written
+from dq_dashboard.findings import in_order
 from dq_dashboard.reading import earlier, report
+from dq_runner.model import TableName
 from lakehouse.errors import StateUnreadable
 from lakehouse.quality.verdicts import CertifiedRun, RuleResult, Verdict
 from tests.services.dq_dashboard import support
@@ -102,16 +103,22 @@ def test_rows_of_a_later_version_are_counted_and_left_out() -> None:
     assert not found.partial
 
 
-def test_names_with_dots_are_other_names() -> None:
-    assert written("A", "B.C", "D") != written("A.B", "C", "D")
-    assert written("A", 'say "hi"', "D") == 'A."say ""hi""".D'
+NAMES = st.builds(TableName, *[st.text(min_size=1)] * 3)
 
 
-@given(
-    st.tuples(st.text(min_size=1), st.text(min_size=1)), st.tuples(st.text(min_size=1), st.text(min_size=1))
-)
-def test_two_tables_never_share_a_name(one: tuple[str, str], other: tuple[str, str]) -> None:
-    assert (written(*one) == written(*other)) == (one == other)
+@given(NAMES, NAMES)
+def test_two_tables_never_share_a_name(one: TableName, other: TableName) -> None:
+    names = [{"database": each.database, "schema": each.schema, "table": each.name} for each in (one, other)]
+    rows = [reading.of_runner(row(**name), "r") for name in names]
+    assert (rows[0].key == rows[1].key) == (one == other)
+
+
+def test_a_dot_in_a_name_parts_nothing() -> None:
+    rows = [
+        reading.of_runner(row(schema=schema, table=table), "r")
+        for schema, table in (("A.B", "C"), ("A", "B.C"))
+    ]
+    assert [one.table for one in rows] == ['SHOP."A.B".C', 'SHOP.A."B.C"']
 
 
 def test_an_earlier_run_says_what_was_broken_and_what_is_open() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dq_dashboard import text
 from dq_dashboard.compare import compare
 from dq_dashboard.filters import Filters, matching, options, unknown
-from dq_dashboard.findings import Finding, of_runner, written
+from dq_dashboard.findings import Finding, of_runner
 from dq_dashboard.score import FORMULA, count, health, together
 from dq_runner.model import TableName
 from dq_runner.patterns import matches_table
@@ -226,7 +226,3 @@ def test_a_refused_run_of_the_lakehouse_is_accepted_by_the_runbook_s_command() -
 def test_ages_are_said_as_people_say_them(hours: float, told: str) -> None:
     now = datetime(2026, 11, 29, tzinfo=UTC)
     assert text.age(now - timedelta(hours=hours), now) == told
-
-
-def test_written_is_what_a_pattern_means() -> None:
-    assert matches_table(written("A", "b.c", 'd"e'), TableName("A", "b.c", 'd"e'))
