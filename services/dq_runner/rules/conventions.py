@@ -7,7 +7,8 @@ switched off by a line of ``off`` in config/dq_rules/, with its reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from dq_runner.model import Column, Family, Kind, Rule, Severity, Table, TableName
@@ -41,14 +42,22 @@ _STATUSES = frozenset(
 """)
 )
 _CURRENCY = frozenset({"CURRENCY", "CCY", "CURR"})
+_EMAILS = (("E", "MAIL"), ("EMAIL", "ADDRESS"), ("MAIL", "ADDRESS"))
+_COUNTRIES = (
+    ("COUNTRY", "CODE"),
+    ("ISO", "COUNTRY"),
+    *(("COUNTRY", code) for code in ("ISO", "ISO2", "ISO3")),
+)
+_PREFIXES = ("DIM", "FACT", "FCT", "STG", "RAW", "TBL")
 _KEYED: tuple[Family, ...] = ("text", "integer", "decimal")
 _NUMBERS: tuple[Family, ...] = ("integer", "decimal", "float")
 
 
-def words(name: str) -> list[str]:
+@lru_cache(maxsize=65_536)
+def words(name: str) -> tuple[str, ...]:
     """ORDER_ID, orderId and "Order Id" are the words ORDER and ID."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    return [word.upper() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]
+    return tuple(word.upper() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word)
 
 
 def singular(word: str) -> str:
@@ -71,19 +80,32 @@ def conventions(
     table: Table, known: Mapping[TableName, Table], severity: Severity, few: int
 ) -> Iterator[Rule]:
     """The rules that the names of a table's columns stand for."""
+    siblings = _siblings(table, known)
     for column in table.columns:
-        for kind, params in _of(column, table, known, few):
+        for kind, params in _of(column, table, siblings, few):
             yield Rule(kind, (column.name,), severity, "convention", params=params)
 
 
-def _of(
-    column: Column, table: Table, known: Mapping[TableName, Table], few: int
-) -> Iterator[tuple[Kind, dict[str, Any]]]:
+Siblings = Mapping[tuple[str, ...], Sequence[Table]]
+Found = Iterator[tuple[Kind, dict[str, Any]]]
+
+
+def _siblings(table: Table, known: Mapping[TableName, Table]) -> Siblings:
+    """The other tables of the schema by what a row of theirs is."""
+    here = (table.name.database, table.name.schema)
+    found: dict[tuple[str, ...], list[Table]] = {}
+    for name, other in known.items():
+        if (name.database, name.schema) == here and name != table.name and other.kind != "view":
+            found.setdefault(_entity(name.name), []).append(other)
+    return found
+
+
+def _of(column: Column, table: Table, siblings: Siblings, few: int) -> Found:
     named = words(column.name)
     if not named:
         return
     if column.family in _KEYED:
-        yield from _key(column, named, table, known)
+        yield from _key(column, named, table, siblings)
     if column.family == "text":
         yield from _text(named, few)
     if column.family in ("date", "timestamp") and not _AHEAD & set(named):
@@ -92,63 +114,47 @@ def _of(
         yield "range", {"min": 0}
 
 
-def _key(
-    column: Column, named: list[str], table: Table, known: Mapping[TableName, Table]
-) -> Iterator[tuple[Kind, dict[str, Any]]]:
-    if named == ["ID"] or named == [*_entity(table.name.name), "ID"]:
+def _key(column: Column, named: tuple[str, ...], table: Table, siblings: Siblings) -> Found:
+    if named in (("ID",), (*_entity(table.name.name), "ID")):
         yield "not_null", {}
         yield "unique", {}
     elif named[-1] == "ID":
-        found = _referred(named[:-1], column, table, known)
-        if found is not None:
-            parent, key = found
+        for parent, key in _referred(named[:-1], column, siblings):
             yield "referential", {"to": parent.name, "to_columns": (key.name,)}
 
 
-def _entity(name: str) -> list[str]:
+@lru_cache(maxsize=65_536)
+def _entity(name: str) -> tuple[str, ...]:
     """What a row of a table is: DIM_CUSTOMERS has a CUSTOMER in each."""
     named = words(name)
-    named = named[1:] if len(named) > 1 and named[0] in ("DIM", "FACT", "FCT", "STG", "RAW", "TBL") else named
-    return [*named[:-1], singular(named[-1])] if named else []
+    return _one(named[1:] if len(named) > 1 and named[0] in _PREFIXES else named)
 
 
-def _referred(
-    entity: list[str], column: Column, table: Table, known: Mapping[TableName, Table]
-) -> tuple[Table, Column] | None:
-    """The one table of the same schema that is named so, and its id; none where several are, or the types differ."""
-    here = (table.name.database, table.name.schema)
-    wanted = [*entity[:-1], singular(entity[-1])] if entity else []
-    found = [
-        other
-        for name, other in known.items()
-        if (name.database, name.schema) == here
-        and name != table.name
-        and other.kind != "view"
-        and wanted == _entity(name.name)
+def _one(named: tuple[str, ...]) -> tuple[str, ...]:
+    return (*named[:-1], singular(named[-1])) if named else ()
+
+
+def _referred(entity: tuple[str, ...], column: Column, siblings: Siblings) -> list[tuple[Table, Column]]:
+    """The one table that is named so, with its id; none where several are, or where the types differ."""
+    wanted = _one(entity)
+    tables = siblings.get(wanted, ())
+    keys = [
+        (table, key)
+        for table in tables
+        for key in table.columns
+        if words(key.name) in (("ID",), (*wanted, "ID"))
     ]
-    if len(found) != 1:
-        return None
-    keys = [key for key in found[0].columns if words(key.name) in (["ID"], [*wanted, "ID"])]
-    fitting = [key for key in keys if key.family == column.family]
-    return (found[0], fitting[0]) if len(keys) == 1 and fitting else None
+    return keys if len(tables) == len(keys) == 1 and keys[0][1].family == column.family else []
 
 
-def _text(named: list[str], few: int) -> Iterator[tuple[Kind, dict[str, Any]]]:
+def _text(named: tuple[str, ...], few: int) -> Found:
     last = named[-1]
-    if last == "EMAIL" or named[-2:] in (["E", "MAIL"], ["EMAIL", "ADDRESS"], ["MAIL", "ADDRESS"]):
+    if last == "EMAIL" or named[-2:] in _EMAILS:
         yield "regex", {"pattern": EMAIL, "said": "an e-mail address"}
-    elif last in _CURRENCY or named[-2:] in (["CURRENCY", "CODE"], ["CCY", "CODE"]):
+    elif last in _CURRENCY or (named[-1] == "CODE" and _CURRENCY & set(named[-2:])):
         yield "accepted_values", {"values": CURRENCIES, "said": "a currency of ISO 4217"}
-    elif named[-2:] in (
-        ["COUNTRY", "CODE"],
-        ["COUNTRY", "ISO"],
-        ["ISO", "COUNTRY"],
-        ["COUNTRY", "ISO2"],
-        ["COUNTRY", "ISO3"],
-    ):
-        yield (
-            "accepted_values",
-            {"values": COUNTRIES, "said": "a country of ISO 3166-1, of two letters or three"},
-        )
+    elif named[-2:] in _COUNTRIES:
+        said = "a country of ISO 3166-1, of two letters or three"
+        yield "accepted_values", {"values": COUNTRIES, "said": said}
     elif last in _STATUSES:
         yield "few_values", {"max": few}

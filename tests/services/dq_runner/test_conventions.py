@@ -101,9 +101,9 @@ def test_a_word_in_the_singular(word: str, one: str) -> None:
 
 
 def test_words_of_a_name() -> None:
-    assert words("Order Line-id") == ["ORDER", "LINE", "ID"]
-    assert words("orderLineId") == ["ORDER", "LINE", "ID"]
-    assert words("ORDER_LINE_ID") == ["ORDER", "LINE", "ID"]
+    assert words("Order Line-id") == ("ORDER", "LINE", "ID")
+    assert words("orderLineId") == ("ORDER", "LINE", "ID")
+    assert words("ORDER_LINE_ID") == ("ORDER", "LINE", "ID")
 
 
 def test_codes_are_of_their_form_and_once() -> None:
