@@ -181,6 +181,9 @@ def test_a_scheduled_event_makes_the_report_of_yesterday_and_its_repetition_no_o
         assert keys(aws, reports, f"reports/{folder}/") == [
             f"reports/{folder}/2026-11-29/{found.run.run_id}.json"
         ]
+    assert len(keys(aws, reports, "reports/measures/")) == len(keys(aws, reports, "reports/lineage/")) == 1
+    sent = aws.client("cloudwatch").list_metrics(Namespace="Lakehouse/DataQuality")["Metrics"]
+    assert sent
     assert len(mail[1]()) == 1
     asked = len(snow.asked())
     # Lambda delivers an event at least once.
