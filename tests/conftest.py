@@ -31,9 +31,9 @@ settings.load_profile("suite")
 
 _bucket_numbers = itertools.count(1)
 # Folders whose files take minutes, longest first: begun last, one would keep a worker busy when the others are done.
-_LONG = ("e2e", "quality", "stream", "recovery", "delta", "flows", "dags")
+_LONG = ("e2e", "recovery", "quality", "stream", "flows", "delta", "dags")
 # Folders whose files share one arrangement that takes minutes: on two workers it would be made twice.
-_TOGETHER = ("e2e", "recovery")
+_TOGETHER = ("e2e",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

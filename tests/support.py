@@ -12,14 +12,21 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakehouse.settings import Settings
 
 REPO = Path(__file__).resolve().parent.parent
+#: Logs of empty tables, by the name of the contract: what ``make_tables`` has made so far.
+_EMPTY: dict[str, dict[str, bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,24 @@ def new_delta(uri: str, rows: Any, options: dict[str, str], **more: Any) -> None
     from deltalake import write_deltalake
 
     write_deltalake(uri, rows, storage_options=options | {"aws_conditional_put": "etag"}, **more)
+
+
+def make_tables(spark: SparkSession, settings: Settings, names: Iterable[str]) -> None:
+    """Tables by their contracts, empty, as apply_contracts makes them: each made once a test run, and then copied."""
+    from lakehouse import contracts, store
+    from lakehouse.flows.apply_contracts import apply_contracts
+
+    names = list(names)
+    new = [name for name in names if name not in _EMPTY]
+    if new:
+        apply_contracts(spark, settings, [contracts.load(name) for name in new])
+    for name in names:
+        log = f"{settings.table_uri(name)}/_delta_log/"
+        if name in new:
+            _EMPTY[name] = {uri.removeprefix(log): store.get(uri) or b"" for uri in store.keys(log)}
+            continue
+        for key, body in _EMPTY[name].items():
+            store.put(log + key, body)
 
 
 @contextmanager

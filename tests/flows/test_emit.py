@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lakehouse import contracts
 from lakehouse.cli import Job
 from lakehouse.delta.read import read
 from lakehouse.flows import emit, own_run
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.observe import cost
 from lakehouse.observe import outcome as outcomes
 from lakehouse.observe.cost import Scanned, Usage
 from lakehouse.observe.outcome import Outcome, Parent
 from lakehouse.runs import new_run_id, run_time
 from tests.quality.support import make_settings
+from tests.support import make_tables
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,8 +34,7 @@ USED = Usage(Decimal(2), Decimal(8), Decimal(0))
 @pytest.fixture
 def settings(spark: SparkSession, lake: str) -> Settings:
     settings = make_settings(lake)
-    names = ("ops.job_runs", "ops.row_ledger")
-    apply_contracts(spark, settings, [contracts.load(name) for name in names])
+    make_tables(spark, settings, ("ops.job_runs", "ops.row_ledger"))
     return settings
 
 

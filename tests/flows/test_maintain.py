@@ -24,7 +24,6 @@ from lakehouse.delta.read import head, read
 from lakehouse.delta.write import merge, vacuum
 from lakehouse.errors import CommitConflict, ConfigError, UsageError
 from lakehouse.flows import known, leftovers, maintain, promote, publish
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.maintain import Entry, Limits
 from lakehouse.flows.publish import Intent, Marker, TableVersion
 from lakehouse.landing import LandingWriter
@@ -34,7 +33,7 @@ from lakehouse.quality.verdicts import CertifiedRun, Verdict, VerdictInput
 from lakehouse.runs import new_run_id, run_time
 from lakehouse.store import StoredObject
 from tests.quality.support import make_settings
-from tests.support import Aws
+from tests.support import Aws, make_tables
 
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
@@ -53,9 +52,7 @@ class World:
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
         self.spark, self.settings = spark, settings
         self._numbers = itertools.count(1)
-        apply_contracts(
-            spark, settings, [contracts.load(name) for name in ("ops.maintenance_log", "ops.dq_verdicts")]
-        )
+        make_tables(spark, settings, ("ops.maintenance_log", "ops.dq_verdicts"))
 
     def job(self, run_id: str | None = None, **arguments: Any) -> Job:
         run_id = run_id or new_run_id(SUNDAY + timedelta(seconds=next(self._numbers)))

@@ -16,7 +16,6 @@ from lakehouse.contracts.spark import schema
 from lakehouse.delta.read import head, read
 from lakehouse.errors import UsageError, WatchAlarm
 from lakehouse.flows import publish, watch
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.publish import Intent, Marker
 from lakehouse.flows.recovery import status
 from lakehouse.flows.watch import Finding
@@ -29,7 +28,7 @@ from lakehouse.runs import new_run_id, run_time
 from lakehouse.session import local_frame
 from local.bootstrap import keep_versions
 from tests.quality.support import make_settings
-from tests.support import Aws
+from tests.support import Aws, make_tables
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -191,7 +190,7 @@ def world(spark: SparkSession, aws: Aws) -> Iterator[Settings]:
         settings = make_settings("s3://watched")
         names = ["gold.dim_fx", SILVER, "bronze.fx_rates", "bronze.kafka_orders"]
         names += contracts.names("ops")
-        apply_contracts(spark, settings, [contracts.load(name) for name in names])
+        make_tables(spark, settings, names)
         yield settings
     store.client.cache_clear()
 

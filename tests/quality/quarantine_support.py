@@ -21,7 +21,6 @@ from lakehouse.delta.write import append_once
 from lakehouse.errors import Violation
 from lakehouse.flows import fix as fixing
 from lakehouse.flows import gate
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.emit import emit
 from lakehouse.flows.fix import Plan
 from lakehouse.flows.ingest import Load, certification
@@ -37,6 +36,7 @@ from lakehouse.quality.verdicts import STREAM_SOURCE, rows_of
 from lakehouse.runs import new_run_id, run_time
 from lakehouse.session import local_frame
 from tests.quality.support import NOON, make_settings
+from tests.support import make_tables
 
 ORDERS, SHIPMENTS, EVENTS = "bronze.snowflake_orders", "bronze.vendor_shipments", "bronze.kafka_orders"
 OPS = (
@@ -118,7 +118,7 @@ class Lake:
         self.emits = False
         self.spark, self.settings = spark, make_settings(uri)
         names = (ORDERS, SHIPMENTS, EVENTS, *OPS, *more)
-        apply_contracts(spark, self.settings, [contracts.load(name) for name in names])
+        make_tables(spark, self.settings, names)
 
     def job(self, name: str, run_id: str | None = None, at: datetime = NOON) -> Job:
         run_id = run_id or new_run_id(at)

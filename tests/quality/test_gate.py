@@ -19,7 +19,6 @@ from lakehouse.delta.read import head, read
 from lakehouse.delta.write import overwrite, replace_run
 from lakehouse.errors import GateFailed, NotCertified, UsageError
 from lakehouse.flows import gate
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.ingest import SOURCES
 from lakehouse.flows.known import promotion_uri
 from lakehouse.flows.landed import read_landed
@@ -32,6 +31,7 @@ from lakehouse.quality.verdicts import Verdict
 from lakehouse.runs import new_run_id
 from lakehouse.session import local_frame
 from tests.quality.support import NOON, make_settings
+from tests.support import make_tables
 
 FX = "bronze.fx_rates"
 CONTACTS = "silver.hubspot_contacts"
@@ -57,11 +57,7 @@ class Lake:
     def __init__(self, spark: SparkSession, uri: str, tables: Sequence[str]) -> None:
         self.spark, self.settings = spark, make_settings(uri)
         self.now = NOON
-        apply_contracts(
-            spark,
-            self.settings,
-            [contracts.load(name) for name in (*tables, "ops.dq_verdicts", "ops.quarantine")],
-        )
+        make_tables(spark, self.settings, (*tables, "ops.dq_verdicts", "ops.quarantine"))
 
     def ingest(
         self, rows: list[dict[str, Any]], *, duplicates: int = 0, status: Any = "succeeded", hours: int = 0

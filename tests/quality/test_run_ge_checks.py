@@ -15,12 +15,11 @@ from pyspark.sql import SparkSession
 from lakehouse import contracts
 from lakehouse.contracts.spark import schema
 from lakehouse.delta.write import overwrite
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.quality import verdicts
 from lakehouse.session import local_frame
 from tests.quality.support import NOON, make_settings
 from tests.quality.test_gate import FX, Lake, quotes, refused
-from tests.support import load_script
+from tests.support import load_script, make_tables
 
 RATES = "silver.fx_rates"
 
@@ -41,7 +40,7 @@ def write_rates(spark: SparkSession, lake: str, *rates: tuple[str, str]) -> None
     """Silver rates of one day: currency and units for a euro."""
     settings = make_settings(lake)
     contract = contracts.load(RATES)
-    apply_contracts(spark, settings, [contract])
+    make_tables(spark, settings, [contract.name])
     rows: list[tuple[Any, ...]] = [
         (date(2026, 1, 2), ccy, Decimal(rate), Decimal("1.1"), Decimal(1), "daily", NOON, 1, "", "h", "r")
         for ccy, rate in rates

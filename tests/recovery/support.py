@@ -150,6 +150,12 @@ def destroyed(uri: str, body: bytes | None) -> None:
         store.put(uri, body)
 
 
+def copied(source_uri: str, target_uri: str) -> None:
+    """A lake once more, at another place: its tables name their files from where they are, its objects name tables."""
+    for uri in list(store.keys(f"{source_uri}/")):
+        store.copy(uri, f"{target_uri}{uri.removeprefix(source_uri)}")
+
+
 def data_of(uri: str) -> list[str]:
     """The data files of a table's newest version, the largest first."""
     return [each.uri for each in sorted(data_files(uri), key=lambda each: -each.bytes)]

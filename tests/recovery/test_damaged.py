@@ -27,7 +27,7 @@ SILVER, BRONZE, VERDICTS = "silver.vendor_shipments", "bronze.vendor_shipments",
 
 
 class Damaged(Recoverable):
-    """Three runs of the vendor, promoted."""
+    """Two runs of the vendor, promoted."""
 
     def uri(self, name: str) -> str:
         return self.settings.table_uri(name)
@@ -62,7 +62,7 @@ def lake(spark: SparkSession, reachable: str) -> Damaged:
         "ops.watch_findings",
         "ops.publications",
     )
-    for n in (1, 2, 3):
+    for n in (1, 2):
         lake.promote(lake.shipped(*shipments(f"D{n}", 1, 20), hours=n))
     return lake
 
@@ -98,12 +98,12 @@ def test_a_broken_file_in_silver(lake: Damaged) -> None:
     assert refused.value.hint.endswith(f"restore-silver --table {SILVER}")
     words = lake.recover("restore-silver", apply=False, table=SILVER)
     assert f"cannot be compared: {SILVER} cannot be read: {at}" in words
-    assert "63 rows in place of what cannot be read" in words or "60 rows in place" in words
+    assert "43 rows in place of what cannot be read" in words or "40 rows in place" in words
 
     lake.recover("restore-silver", table=SILVER)
 
     now = lake.rows_of(SILVER, "_run_id")
-    assert len(now) == len(before) == 60
+    assert len(now) == len(before) == 40
     assert lake.known(SILVER).version == lake.version(SILVER)
     assert SILVER not in lake.told()
     promotion(lake)
@@ -150,7 +150,14 @@ def test_a_broken_file_in_ops_is_told_again_by_verdicts(lake: Damaged) -> None:
     assert not lake.told()
 
 
-@pytest.mark.parametrize("what", ["garbage checkpoint", "pointer to nowhere", "garbage pointer"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "garbage checkpoint",
+        pytest.param("pointer to nowhere", marks=pytest.mark.proof),
+        pytest.param("garbage pointer", marks=pytest.mark.proof),
+    ],
+)
 def test_a_checkpoint_is_put_aside(lake: Damaged, what: str) -> None:
     uri = lake.uri(SILVER)
     forget(lake.spark)

@@ -21,14 +21,14 @@ from lakehouse.delta.read import head, read
 from lakehouse.delta.write import overwrite
 from lakehouse.errors import CommitConflict, NotCertified, RecoveryRefused, TableUnreadable, UsageError
 from lakehouse.flows import publish
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.flows.recovery import base, status
 from lakehouse.observe.outcome import Outcome
 from lakehouse.quality import verdicts
 from lakehouse.quality.verdicts import Verdict
 from lakehouse.runs import new_run_id, run_time
 from tests.quality.support import make_settings
-from tests.recovery.support import ACTIONS, RECOVERED_AT, data_of, destroyed, killed_at
+from tests.recovery.support import ACTIONS, RECOVERED_AT, copied, data_of, destroyed, killed_at
+from tests.support import make_tables
 from tests.tables.rows import Row, at, collect, day, frame, ordered
 
 DAY = datetime(2025, 1, 20, 6, tzinfo=UTC)
@@ -42,10 +42,21 @@ class Shop:
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
         self.spark, self.settings = spark, make_settings(uri)
+        #: What was written to Silver last, by table: rows that stay need a verdict and no commit.
+        self.contents: dict[str, Sequence[Row]] = {}
+
+    def create(self) -> None:
         names = (
             *publish.INPUTS, *publish.OUTPUTS, *ORDERS, "ops.publications", "ops.recovery_log", "ops.dq_verdicts"
         )  # fmt: skip
-        apply_contracts(spark, self.settings, [contracts.load(name) for name in names])
+        make_tables(self.spark, self.settings, names)
+
+    def again(self, uri: str) -> Shop:
+        """A shop like this one, at another place."""
+        copied(self.settings.lake_uri, uri)
+        other = Shop(self.spark, uri)
+        other.contents = dict(self.contents)
+        return other
 
     def job(self, run_id: str) -> Job:
         outcome = Outcome(job="recover", run_id=run_id, started_at=run_time(run_id))
@@ -67,7 +78,9 @@ class Shop:
             "silver.hubspot_contacts": [],
         }
         for name, rows in contents.items():
-            overwrite(frame(self.spark, name, rows), self.settings.table_uri(name), f"{run}/{name}")
+            if self.contents.get(name) != rows:
+                overwrite(frame(self.spark, name, rows), self.settings.table_uri(name), f"{run}/{name}")
+                self.contents[name] = rows
             live = head(self.spark, self.settings.table_uri(name))
             verdicts.write(
                 self.settings,
@@ -121,17 +134,40 @@ def order(n: int, **more: Any) -> Row:
     return {**own, "source": "snowflake", **known, **PROVENANCE, "_payload_hash": f"{n}", **more}
 
 
+FIRST, SECOND, THIRD = (new_run_id(DAY + timedelta(days=n)) for n in range(3))
+
+
+@pytest.fixture(scope="module")
+def empty(spark: SparkSession, reachable: str) -> Shop:
+    """A shop whose Silver nobody has certified."""
+    shop = Shop(spark, f"{reachable}/empty")
+    shop.create()
+    return shop
+
+
+@pytest.fixture(scope="module")
+def published(empty: Shop, reachable: str) -> Shop:
+    """Five orders in Gold by FIRST. Tests work on copies of it."""
+    shop = empty.again(f"{reachable}/published")
+    shop.silver(FIRST, [order(n) for n in range(1, 6)])
+    shop.publish(FIRST)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def shop(published: Shop, reachable: str) -> Shop:
+    """Whose Gold is cut off, damaged and mended: its tests follow each other."""
+    return published.again(f"{reachable}/shop")
+
+
 @pytest.mark.proof
-def test_gold_follows_silver_back(
-    spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop = Shop(spark, f"{reachable}/followed")
-    first, second = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1))
-    shop.silver(first, [order(1)])
-    shop.publish(first)
+def test_gold_follows_silver_back(empty: Shop, reachable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = empty.again(f"{reachable}/followed")
+    shop.silver(FIRST, [order(1)])
+    shop.publish(FIRST)
     before, version = shop.gold(), shop.version("silver.orders")
-    shop.silver(second, [order(1, amount=Decimal("1000.00")), order(2)])
-    shop.publish(second)
+    shop.silver(SECOND, [order(1, amount=Decimal("1000.00")), order(2)])
+    shop.publish(SECOND)
     wrong = shop.gold()
     with pytest.raises(UsageError, match="nothing depends on Gold"):
         shop.recover("rollback", table=FACTS, version=1, with_dependents=True)
@@ -147,22 +183,21 @@ def test_gold_follows_silver_back(
     assert shop.is_intact()
 
 
-def test_a_cut_off_publication_damage_and_the_way_back(
-    spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop = Shop(spark, f"{reachable}/shop")
+def test_gold_is_not_made_of_what_nobody_certified(empty: Shop) -> None:
     with pytest.raises(NotCertified, match=r"silver\.orders"):
-        shop.recover("rebuild-gold", apply=False)
-    first, second = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1))
-    shop.silver(first, [order(n) for n in range(1, 6)])
-    shop.publish(first)
+        empty.recover("rebuild-gold", apply=False)
+
+
+def test_a_cut_off_publication_damage_and_the_way_back(
+    spark: SparkSession, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monday, version = shop.gold(), shop.version(FACTS)
     assert "nothing to do" in shop.recover("complete-publication")
 
     # Cut off between dimensions and facts.
-    shop.silver(second, [order(n, amount=Decimal("20.00")) for n in range(1, 8)])
+    shop.silver(SECOND, [order(n, amount=Decimal("20.00")) for n in range(1, 8)])
     with killed_at(monkeypatch, publish, "_mark"):
-        shop.publish(second)
+        shop.publish(SECOND)
     with pytest.raises(RecoveryRefused, match="has not come to an end") as refused:
         shop.recover("rebuild-gold")
     assert "complete-publication" in refused.value.hint
@@ -204,48 +239,41 @@ def test_a_cut_off_publication_damage_and_the_way_back(
     }
 
 
-def test_gold_that_cannot_be_read_is_published_anew(spark: SparkSession, reachable: str) -> None:
+def test_gold_that_cannot_be_read_is_published_anew(spark: SparkSession, shop: Shop) -> None:
     """The next publication has begun, and reads what is broken: it is given up, and quotes come from the one before."""
-    shop = Shop(spark, f"{reachable}/unreadable")
-    first, second, third = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1, 2))
-    shop.silver(first, [order(n) for n in range(1, 4)])
-    shop.publish(first)
-    version = shop.version(FACTS)
-    shop.silver(second, [order(n) for n in range(1, 5)])
-    shop.publish(second)
+    whole = publish.markers(shop.settings)[-2][1].outputs[FACTS].version  # the rebuilt one; then it went back
     at = data_of(shop.settings.table_uri(FACTS))[0]
     destroyed(at, b"garbage")
     forget(spark)
-    shop.silver(third, [order(n) for n in range(1, 6)])
+    shop.silver(THIRD, [order(n) for n in range(1, 8)])
 
     with pytest.raises(Exception) as raised:  # noqa: PT011  # what Spark makes of it
-        shop.publish(third)
+        shop.publish(THIRD)
     told = damage.recognised(raised.value)
     assert isinstance(told, TableUnreadable)
     assert (told.tables, at in told.message) == ((FACTS,), True)
     assert publish.pending(shop.settings) is not None
     words = shop.recover("rebuild-gold", apply=False)
     assert "can never be completed" in words
-    assert f"Quotes that are frozen are those of version {version}" in words
+    assert f"Quotes that are frozen are those of version {whole}" in words
     assert publish.pending(shop.settings) is not None
 
     shop.recover("repair", table=FACTS)
 
-    assert [row["order_id"] for row in shop.gold()[FACTS]] == [f"O-{n}" for n in range(1, 6)]
+    assert [row["order_id"] for row in shop.gold()[FACTS]] == [f"O-{n}" for n in range(1, 8)]
     assert publish.pending(shop.settings) is None
     assert shop.is_intact()
-    fourth = new_run_id(DAY + timedelta(days=3))
-    shop.silver(fourth, [order(n) for n in range(1, 7)])
-    shop.publish(fourth)
-    assert len(shop.gold()[FACTS]) == 6
+    # The run whose publication was given up has nothing left to do.
+    again = shop.job(THIRD)
+    publish.publish(again)
+    assert [note for note in again.outcome.notes if "already shows" in note]
 
 
-def test_gold_that_housekeeping_rewrote_needs_nobody(spark: SparkSession, reachable: str) -> None:
-    shop = Shop(spark, f"{reachable}/kept")
-    run = new_run_id(DAY)
-    shop.silver(run, [order(n) for n in range(1, 6)])
-    shop.publish(run)
-    published = shop.version(FACTS)
+def test_gold_that_housekeeping_rewrote_needs_nobody(
+    spark: SparkSession, published: Shop, reachable: str
+) -> None:
+    shop = published.again(f"{reachable}/kept")
+    version = shop.version(FACTS)
     job = shop.job(new_run_id(RECOVERED_AT))
     uri = shop.settings.table_uri(FACTS)
     DeltaTable.forPath(spark, uri).optimize().executeCompaction()
@@ -253,14 +281,14 @@ def test_gold_that_housekeeping_rewrote_needs_nobody(spark: SparkSession, reacha
     live = head(spark, uri)
     assert [each.what for each in status._gold(job)] == [
         f"{FACTS}: is at version {live.version}; publication "
-        f"{publish.latest_marker(shop.settings).publish_id} made version {published}"  # type: ignore[union-attr]
+        f"{publish.latest_marker(shop.settings).publish_id} made version {version}"  # type: ignore[union-attr]
     ]
 
     verdicts.write(
         shop.settings,
         Verdict(
             verdict_id="a" * 32, table=FACTS, layer="gold", run_id=job.run_id, table_id=live.table_id,
-            version=live.version, outcome="passed", action="optimize", optimized_from=published,
+            version=live.version, outcome="passed", action="optimize", optimized_from=version,
             contract_version="1.0.0", contract_hash="", rules_hash="", rules=(), created_at=datetime.now(UTC),
         ),
     )  # fmt: skip
@@ -271,30 +299,29 @@ def test_gold_that_housekeeping_rewrote_needs_nobody(spark: SparkSession, reacha
 
 @pytest.mark.proof
 def test_of_two_publications_beside_each_other_gold_shows_one(
-    spark: SparkSession, reachable: str, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, empty: Shop, reachable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop = Shop(spark, f"{reachable}/two")
-    first, second = (new_run_id(DAY + timedelta(days=n)) for n in (0, 1))
-    shop.silver(first, [order(1)])
+    shop = empty.again(f"{reachable}/two")
+    shop.silver(FIRST, [order(1)])
     real = publish.intent_of
 
     def meanwhile(*arguments: Any) -> publish.Intent:
         """When this one has looked at Gold, the other run certifies, and is killed before its marker."""
         monkeypatch.setattr(publish, "intent_of", real)
-        shop.silver(second, [order(1, amount=Decimal("20.00")), order(2)])
+        shop.silver(SECOND, [order(1, amount=Decimal("20.00")), order(2)])
         with killed_at(monkeypatch, publish, "_mark"):
-            shop.publish(second)
+            shop.publish(SECOND)
         return real(*arguments)
 
     monkeypatch.setattr(publish, "intent_of", meanwhile)
-    with pytest.raises(CommitConflict, match=f"of run {second} began first; nothing of this one"):
-        shop.publish(first)
+    with pytest.raises(CommitConflict, match=f"of run {SECOND} began first; nothing of this one"):
+        shop.publish(FIRST)
 
     # Its retry completes the other one, and finds that Gold shows what is certified.
-    shop.publish(first)
+    shop.publish(FIRST)
     assert shop.is_intact()
     ((name, _),) = publish.markers(shop.settings)
-    assert name.startswith(f"{second}.")
+    assert name.startswith(f"{SECOND}.")
     for table in publish.OUTPUTS:
         published = read(spark, shop.settings.table_uri(table)).select("_publish_id").distinct().collect()
         assert [row["_publish_id"] for row in published] == [name]

@@ -60,7 +60,12 @@ def test_a_person_on_call(
     found = outcomes.read(world.settings, recovery, "recover")
     assert found is not None
     assert found.status == "succeeded"
-    assert len(world.logged(recovery)) == 1
+    (row,) = world.logged(recovery)
+    assert (row["rows_added"], row["target"]) == (10, f"run {run}")
+    verdict = world.known(SHIPMENTS).latest[run]
+    assert (verdict.action, verdict.outcome, verdict.by) == ("recertify", "warned", "anna")
+    assert set(verdict.accepted) == set(accepts[1::2])
+    assert set(accepts[1::2]) <= {rule.name for rule in verdict.rules if not rule.passed}
 
     told = do("rerun", "--job", "vendor_to_bronze", "--run", run)
     assert "has landed 20 rows: the source is not asked again" in told

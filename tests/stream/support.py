@@ -18,11 +18,10 @@ from confluent_kafka import Producer
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import contracts, store
+from lakehouse import store
 from lakehouse.cli import Job
 from lakehouse.delta.read import read
 from lakehouse.flows import stream
-from lakehouse.flows.apply_contracts import apply_contracts
 from lakehouse.observe.outcome import Outcome
 from lakehouse.observe.stream import read_progress
 from lakehouse.quality import dlq
@@ -33,7 +32,7 @@ from local.aws.athena_worker import storage_options
 from local.kafka import client_options
 from local.supervisor import ServiceSpec, Supervisor
 from tests.sources.support import Setup
-from tests.support import REPO
+from tests.support import REPO, make_tables
 
 Header = tuple[str, bytes | None]
 #: The logs of empty tables: name, key in the log, body.
@@ -105,18 +104,8 @@ class Topic:
         return Topic(self.setup.with_source("kafka", **values), self.spark, self.bootstrap, self.name)
 
     def make_tables(self, *more: str) -> None:
-        """The stream's two tables and others, empty, as apply_contracts makes them: made once a test run and copied."""
-        names = (stream.BRONZE, dlq.TABLE, *more)
-        new = [name for name in names if name not in _EMPTY]
-        if new:
-            apply_contracts(self.spark, self.settings, [contracts.load(name) for name in new])
-        for name in names:
-            log = f"{self.settings.table_uri(name)}/_delta_log/"
-            if name in new:
-                _EMPTY[name] = {uri.removeprefix(log): store.get(uri) or b"" for uri in store.keys(log)}
-                continue
-            for key, body in _EMPTY[name].items():
-                store.put(log + key, body)
+        """The stream's two tables and others, empty."""
+        make_tables(self.spark, self.settings, (stream.BRONZE, dlq.TABLE, *more))
 
     def produce(
         self, values: Iterable[bytes | None], *, key: bytes | None = b"k", headers: list[Header] | None = None

@@ -283,7 +283,7 @@ def _publish_tables(job: Job, intent: Intent) -> list[TableOutcome]:
 def _publish_table(job: Job, intent: Intent, table: str) -> TableOutcome:
     """Compare one table with what Gold shows, then commit it. Raises LedgerImbalance before the commit."""
     silver = _silver(job, intent)
-    rows = _gold(job, intent, silver)[table].persist(StorageLevel.MEMORY_AND_DISK)
+    rows = _gold(job, intent, silver, table).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         ledger, facts = _ledger(job, intent, table, rows, silver)
         version = _commit(job, intent, table, rows)
@@ -304,7 +304,8 @@ def _publish_table(job: Job, intent: Intent, table: str) -> TableOutcome:
 
 def tables_of(job: Job, intent: Intent) -> dict[str, DataFrame]:
     """The Gold tables that an intent gives, dimensions first. Lazily evaluated; nothing is written."""
-    return _gold(job, intent, _silver(job, intent))
+    silver = _silver(job, intent)
+    return {table: _gold(job, intent, silver, table) for table in OUTPUTS}
 
 
 def _silver(job: Job, intent: Intent) -> dict[str, DataFrame]:
@@ -314,29 +315,33 @@ def _silver(job: Job, intent: Intent) -> dict[str, DataFrame]:
     }
 
 
-def _gold(job: Job, intent: Intent, silver: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
-    """The Gold tables of an intent, dimensions first. Lazily evaluated."""
-    previous = intent.previous[FACTS]
-    customers = dim_customers.transform(
-        silver["silver.salesforce_accounts"], silver["silver.hubspot_contacts"], publish_id=intent.publish_id
-    )
-    rates = dim_fx.transform(
-        silver["silver.fx_rates"], max_staleness_days=intent.max_staleness_days, publish_id=intent.publish_id
-    )
-    facts = fact_orders.transform(
-        silver["silver.orders"],
-        customers,
-        rates,
-        read(job.spark, job.settings.table_uri(FACTS), previous.version),
-        run_date=intent.run_date,
-        restate_days=intent.restate_days,
-        publish_id=intent.publish_id,
-    )
-    found = {"gold.dim_customers": customers, "gold.dim_fx": rates, FACTS: facts}
-    return {
-        name: frame.select(*[F.col(field.name) for field in schema(contracts.load(name))])
-        for name, frame in found.items()
-    }
+def _gold(job: Job, intent: Intent, silver: Mapping[str, DataFrame], table: str) -> DataFrame:
+    """A Gold table of an intent, and no other: to plan one takes a second. Lazily evaluated."""
+
+    def customers() -> DataFrame:
+        accounts, contacts = silver["silver.salesforce_accounts"], silver["silver.hubspot_contacts"]
+        return dim_customers.transform(accounts, contacts, publish_id=intent.publish_id)
+
+    def rates() -> DataFrame:
+        return dim_fx.transform(
+            silver["silver.fx_rates"],
+            max_staleness_days=intent.max_staleness_days,
+            publish_id=intent.publish_id,
+        )
+
+    def facts() -> DataFrame:
+        return fact_orders.transform(
+            silver["silver.orders"],
+            customers(),
+            rates(),
+            read(job.spark, job.settings.table_uri(FACTS), intent.previous[FACTS].version),
+            run_date=intent.run_date,
+            restate_days=intent.restate_days,
+            publish_id=intent.publish_id,
+        )
+
+    frame = {"gold.dim_customers": customers, "gold.dim_fx": rates, FACTS: facts}[table]()
+    return frame.select(*[F.col(field.name) for field in schema(contracts.load(table))])
 
 
 def _ledger(
