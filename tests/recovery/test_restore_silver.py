@@ -83,14 +83,12 @@ def test_bronze_that_lost_rows_is_refused_and_loaded_again(world: Recoverable) -
     with pytest.raises(RecoveryRefused, match=f"run {run} has 19 rows of 20") as refused:
         world.recover("restore-silver", table=SILVER)
     assert "--reload" in refused.value.hint
-    told = world.recover("restore-silver", apply=False, table=SILVER, reload=True, runs=(run,))
+    runs = (later[1], run, later[0])
+    told = world.recover("restore-silver", apply=False, table=SILVER, reload=True, runs=runs)
     assert f"run {run} read 20 rows: 20 would be loaded, 0 refused" in told
     assert "2 rows added, 0 removed, 0 changed" in told
     # In the order in which they landed: by its id, a run that brought a state back may be before what it took back.
-    told = world.recover(
-        "restore-silver", apply=False, table=SILVER, reload=True, runs=(later[1], run, later[0])
-    )
-    assert sorted([run, *later], key=lambda each: told.index(f"run {each} read")) == [run, *later]
+    assert sorted(runs, key=lambda each: told.index(f"run {each} read")) == [run, *later]
     with pytest.raises(UsageError, match="expected runs that were certified"):
         world.recover(
             "restore-silver", apply=False, table=SILVER, reload=True, runs=(new_run_id(RECOVERED_AT),)
