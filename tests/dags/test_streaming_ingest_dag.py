@@ -18,7 +18,7 @@ from common import roles
 from common import stream as module
 from common.stream import MARK, NAME, PROGRESS, Stream, supervise
 from common.stream_decisions import Asked
-from tests.dags.conftest import DAGS
+from tests.dags.conftest import DAGS, PUT
 
 if TYPE_CHECKING:
     from tests.dags.conftest import Emr
@@ -28,10 +28,8 @@ BY_HAND = Asked(who="manual__1", by_hand=True)
 # What the stream does as seen from outside: it works until SIGTERM, then ends by itself.
 JOB = """
 import os, signal, sys, time
-import boto3
 def say(what):
-    s3 = boto3.client("s3", region_name=os.environ["AWS_REGION"])
-    s3.put_object(Bucket="{lake}", Key=what + os.environ["LAKEHOUSE_EMR_JOB_RUN_ID"], Body=b"")
+    put(what + os.environ["LAKEHOUSE_EMR_JOB_RUN_ID"])
 def end(*_):
     say("ended/")
     sys.exit(0)
@@ -72,7 +70,7 @@ def job(emr: Emr) -> Iterator[Callable[[str], None]]:
     """Sets what the stream's job does; nothing of the stream is left when the test is over."""
 
     def does(body: str = "time.sleep(120)") -> None:
-        text = JOB.format(lake=emr.lake, body=body)
+        text = PUT.replace("BUCKET", emr.lake) + JOB.format(body=body)
         key = "jobs/kafka_orders_to_bronze.py"
         emr.stack.client("s3").put_object(Bucket=emr.code, Key=key, Body=text.encode())
 

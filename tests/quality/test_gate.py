@@ -200,10 +200,14 @@ def test_what_no_ingest_reported_is_refused(spark: SparkSession, lake: str) -> N
     failure = refused(fx, new_run_id(NOON))
     assert "no outcome of an ingest of this run" in failure.message
     assert "run the ingest job of fx" in failure.hint
-    assert (
-        "the ingest fx_to_bronze failed (SOURCE)"
-        in refused(fx, fx.ingest(quotes(2), status="failed")).message
-    )
+    failed = fx.ingest(quotes(2), status="failed")
+    assert "the ingest fx_to_bronze failed (SOURCE)" in refused(fx, failed).message
+    # A job names its verdicts even where it fails.
+    job = as_job(fx, failed)
+    with pytest.raises(GateFailed):
+        gate.check_bronze(job)
+    assert [(each.table, each.outcome) for each in job.outcome.verdicts] == [(FX, "failed")]
+    assert store.get(job.outcome.verdicts[0].uri)
     run = fx.ingest(quotes(2), hours=1)
     outcome = outcomes.read(fx.settings, run, "fx_to_bronze")
     assert outcome is not None
@@ -237,14 +241,14 @@ def test_broken_sets_of_rows_are_refused(spark: SparkSession, lake: str) -> None
     )
     assert fx.gate(overlap)[0].outcome == "passed"
 
-    # One key with two payloads, an empty file, and a row nobody can explain.
-    twice = refused(fx, fx.ingest([*quotes(9), quotes(1, ccy_per_eur="1.2")[0]], hours=2))
-    assert "unique_quote: observed 1 of 10 rows repeat" in twice.message
-    assert "rows=2" in twice.message
+    # One key with two payloads and a row nobody can explain; an empty file.
+    rows = [*quotes(9), *quotes(1, ccy_per_eur="1.2"), *quotes(1, ccy="GBP", publication="weekly")]
+    both = refused(fx, fx.ingest(rows, hours=2))
+    assert "unique_quote: observed 1 of 11 rows repeat" in both.message
+    assert "rows=2" in both.message
+    assert "publication_known" in both.message
+    assert "publication=weekly" in both.message
     assert "volume: observed 0 rows read" in refused(fx, fx.ingest([], hours=3)).message
-    stop = refused(fx, fx.ingest(quotes(9) + quotes(1, ccy="GBP", publication="weekly"), hours=4))
-    assert "publication_known" in stop.message
-    assert "publication=weekly" in stop.message
 
 
 def test_the_tripwire_finds_what_slipped_through(spark: SparkSession, lake: str) -> None:
@@ -281,15 +285,6 @@ def test_thresholds_let_pass_and_warn(spark: SparkSession, lake: str) -> None:
     assert job.outcome.notes == [
         f"{FX}: rejected_rows: observed 2 of 10 rows rejected (20.00%), expected at most 5.00%"
     ]
-
-
-def test_a_job_names_its_verdicts_even_where_it_fails(spark: SparkSession, lake: str) -> None:
-    fx = Lake(spark, lake, [FX])
-    job = as_job(fx, fx.ingest(quotes(2), status="failed"))
-    with pytest.raises(GateFailed):
-        gate.check_bronze(job)
-    assert [(each.table, each.outcome) for each in job.outcome.verdicts] == [(FX, "failed")]
-    assert store.get(job.outcome.verdicts[0].uri)
 
 
 def as_job(lake: Lake, run: str) -> Job:
