@@ -16,10 +16,14 @@ from tests.recovery.support import RECOVERED_AT, Recoverable, killed_at, shipmen
 SILVER, BRONZE = "silver.vendor_shipments", "bronze.vendor_shipments"
 
 
-def test_damage_and_a_wrong_transform_are_undone(world: Recoverable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_a_wrong_transform_and_a_day_are_undone(
+    world: Recoverable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.promote(world.shipped(*shipments("A", 1, 30), hours=1))
-    later = shipments("A", 1, 1, file="A2.csv", status="DELIVERED") + shipments("A", 31, 40)
-    world.promote(world.shipped(*later, hours=2))
+    good, first = world.version(SILVER), world.silver("A")
+    rows = shipments("A", 1, 1, file="A2.csv", status="DELIVERED") + shipments("A", 31, 40)
+    later = world.shipped(*rows, hours=2)
+    world.promote(later)
     before = world.silver("A")
     assert len(before) == 40
 
@@ -70,6 +74,13 @@ def test_damage_and_a_wrong_transform_are_undone(world: Recoverable, monkeypatch
     )
     assert (row["after_version"], row["requested_by"], row["reason"]) == (written, "anna", "a test")
     assert "has been done already" in world.recover("restore-silver", run, table=SILVER)
+
+    # And back to what the first run made: what the others brought is merged again by the next one.
+    told = world.recover("rollback", table=SILVER, version=good)
+    assert "0 rows added, 15 removed, 1 changed" in told
+    assert world.silver("A") == first
+    assert world.known(SILVER).version == world.version(SILVER)
+    assert later not in world.known(SILVER).merged[BRONZE]
 
 
 def test_bronze_that_lost_rows_is_refused_and_loaded_again(world: Recoverable) -> None:

@@ -14,6 +14,7 @@ from tests.recovery.support import RECOVERED_AT, Recoverable, killed_at, shipmen
 SILVER, BRONZE = "silver.vendor_shipments", "bronze.vendor_shipments"
 
 
+@pytest.mark.proof
 def test_back_and_on_again(world: Recoverable, monkeypatch: pytest.MonkeyPatch) -> None:
     world.promote(world.shipped(*shipments("V", 1, 5), hours=31))
     good, before = world.version(SILVER), world.silver("V")
