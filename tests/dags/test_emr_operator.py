@@ -205,7 +205,7 @@ def test_an_exit_code_that_means_terminal_counts_without_an_outcome(
 
 def test_a_live_job_of_the_same_name_is_adopted(emr: Emr, dag_of: Callable[..., Any]) -> None:
     """A worker died and its job did not: the next try waits for that job and starts no second one."""
-    emr.job("job", "time.sleep(10); say()")
+    emr.job("job", "time.sleep(12); say()")
     dag, at = dag_of(), datetime.now(UTC)
     from airflow.utils.types import DagRunType
 
