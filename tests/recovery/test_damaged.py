@@ -183,22 +183,6 @@ def test_a_checkpoint_is_put_aside(lake: Damaged, what: str) -> None:
     assert lake.rows_of(SILVER) == before
 
 
-def test_a_newest_commit_that_is_gone_without_a_trace_is_missed(lake: Damaged) -> None:
-    newest, log = lake.version(SILVER), f"{lake.uri(SILVER)}/_delta_log"
-    gone = [f"{log}/_last_checkpoint", *store.keys(f"{log}/{newest:020}")]
-    kept = {each: body for each in gone if (body := store.get(each)) is not None}
-    for each in kept:
-        destroyed(each, None)
-    forget(lake.spark)
-    found = [each for each in status.status(lake.job("recover")) if "commits are missing" in each.what]
-    assert [each.command for each in found] == [f"scripts/emr_submit.sh recover repair --table {SILVER}"]
-    for each, body in kept.items():
-        store.put(each, body)
-    forget(lake.spark)
-    assert lake.version(SILVER) == newest
-
-
-@pytest.mark.proof
 def test_a_newest_commit_that_is_gone_without_a_trace(lake: Damaged) -> None:
     """Delta reads the version before it, as if nothing had happened; the verdicts know better."""
     lake.promote(lake.shipped(*shipments("D9", 1, 5), hours=20))

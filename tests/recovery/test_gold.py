@@ -258,7 +258,7 @@ def test_gold_that_cannot_be_read_is_published_anew(spark: SparkSession, shop: S
     assert f"Quotes that are frozen are those of version {whole}" in words
     assert publish.pending(shop.settings) is not None
 
-    shop.recover("repair", table=FACTS)
+    shop.recover("repair", new_run_id(RECOVERED_AT + timedelta(hours=2)), table=FACTS)
 
     assert [row["order_id"] for row in shop.gold()[FACTS]] == [f"O-{n}" for n in range(1, 8)]
     assert publish.pending(shop.settings) is None
