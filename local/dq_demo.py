@@ -320,14 +320,12 @@ def _rows(count: int | None) -> str:
 
 
 def told_tables(made: Shop, sample: OrderRows) -> str:
+    """Each table with its rows, and of how many rules the runner has something to say."""
     broken = Counter(flaw.table for flaw in (*made.flaws, *sample.flaws))
-    lines = [
-        ("PUBLIC", "ORDERS", len(sample.rows)),
-        *((dq_tables.SCHEMA, t.name, len(t.rows)) for t in made.tables),
-    ]
+    tables = [(dq_tables.SCHEMA, table.name, len(table.rows)) for table in made.tables]
     return "\n".join(
-        f"  {f'{schema}.{name}':<28} {rows:>7,} rows, {broken[name] or 'no'} flaw{'' if broken[name] == 1 else 's'}"
-        for schema, name, rows in lines
+        f"  {f'{schema}.{name}':<28} {rows:>7,} rows, {broken[name] or 'nothing'} to find"
+        for schema, name, rows in [("PUBLIC", "ORDERS", len(sample.rows)), *tables]
     )
 
 
@@ -338,7 +336,8 @@ def told_table(checked: Checked) -> str:
         f"{counts[status]} {status}" for status in ("failed", "error", "skipped", "passed") if counts[status]
     )
     name = f"{checked.table.name.schema}.{checked.table.name.name}"
-    return f"  {name:<28} {checked.count.seconds:5.1f} s  {checked.count.queries} queries  {told or 'no rows of late'}"
+    asked = f"{checked.count.queries} {'query' if checked.count.queries == 1 else 'queries'}"
+    return f"  {name:<28} {checked.count.seconds:5.1f} s  {asked:<9}  {told or 'no rows of late'}"
 
 
 def told_failures(report: Report) -> str:
