@@ -36,23 +36,11 @@ class Snow:
 
     port: int
     admin: Admin
+    opened: Any
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
-        secret = credentials.SNOWFLAKE
-        with (
-            snowflake.connector.connect(
-                account="local",
-                user=secret["username"],
-                password=secret["password"],
-                host="127.0.0.1",
-                port=self.port,
-                protocol="http",
-                login_timeout=20,
-                network_timeout=20,
-            ) as opened,
-            opened.cursor() as cursor,
-        ):
+        with self.opened.cursor() as cursor:
             yield cursor
 
     def do(self, *statements: str) -> None:
@@ -76,15 +64,28 @@ class Snow:
 
 
 @pytest.fixture(scope="session")
-def _running_double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with snowflake_double(tmp_path_factory.mktemp("snowflake")) as port:
-        yield port
+def _running_double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snow]:
+    secret = credentials.SNOWFLAKE
+    with (
+        snowflake_double(tmp_path_factory.mktemp("snowflake")) as port,
+        snowflake.connector.connect(
+            account="local",
+            user=secret["username"],
+            password=secret["password"],
+            host="127.0.0.1",
+            port=port,
+            protocol="http",
+            login_timeout=20,
+            network_timeout=20,
+        ) as opened,
+    ):
+        yield Snow(port, Admin("127.0.0.1", port), opened)
 
 
 @pytest.fixture
-def snow(_running_double: int) -> Iterator[Snow]:
+def snow(_running_double: Snow) -> Iterator[Snow]:
     """A double without tables but the orders', which are empty and quiet."""
-    double = Snow(_running_double, Admin("127.0.0.1", _running_double))
+    double = _running_double
     double.admin.reset()
     yield double
     double.admin.clear_faults()
