@@ -139,7 +139,7 @@ class Anomalies(Part):
     """Tables against their own history.
 
     A day differs where it is ``threshold`` robust deviations away, and by ``floor`` (a share) at least; ``least``
-    earlier days of the same kind have to be there.
+    earlier days of the same kind have to be there. ``distinct``: shares of different values are judged as well.
     """
 
     on: bool = True
@@ -148,6 +148,7 @@ class Anomalies(Part):
     floor: Annotated[Exact, Field(gt=0, lt=1)] = Decimal("0.05")
     least: Annotated[int, Field(ge=2)] = 4
     severity: Severity = "warning"
+    distinct: bool = True
     incidents: Many[Incident] = ()
 
 

@@ -180,11 +180,12 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
         return _not_tried(job, table, reason)
     window = window_of(job, table)
     rules = rules_for(table, job.config, job.known)
-    made = plan(table, rules, window, job.at, job.known)
+    distinct = job.config.anomalies.on and job.config.anomalies.distinct
+    made = plan(table, rules, window, job.at, job.known, distinct=distinct)
     answers, failure = _answers(session, job, made)
     if failure is not None and failure.is_of_object:
         # Another table may be at fault, to which keys refer by convention: then it is looked up apart.
-        apart = plan(table, rules, window, job.at, job.known, apart=True)
+        apart = plan(table, rules, window, job.at, job.known, apart=True, distinct=distinct)
         if apart.queries != made.queries:
             made = apart
             answers, failure = _answers(session, job, made)

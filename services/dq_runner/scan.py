@@ -168,15 +168,17 @@ def plan(
     known: Mapping[TableName, Table] | None = None,
     *,
     apart: bool = False,
+    distinct: bool = True,
 ) -> Plan:
     """The queries of a table's rules over a window, and of what its history is made of.
 
     ``at``: the moment of the run, with which dates are compared. ``known``: the tables that were found, to which keys
     may refer. ``apart``: keys by convention are looked up by queries of their own, so that a table that cannot be read
-    fails no rule of this one. A rule that the table's columns do not allow gets its result without a query.
+    fails no rule of this one. ``distinct``: different values are measured, the dearest part of a scan; rules that need
+    them count them in any case. A rule that the table's columns do not allow gets its result without a query.
     """
     draft = Draft.of(table, rules, window, at, known or {}, apart=apart)
-    measured = {} if draft.window_scan is None else _measure(table, draft.window_scan)
+    measured = {} if draft.window_scan is None else _measure(table, draft.window_scan, distinct)
     made = tuple(checks.check(draft, rule) for rule in rules)
     queries: list[Query] = []
     places: dict[str, int] = {}
@@ -189,17 +191,17 @@ def plan(
     return Plan(table, window, tuple(queries), made, places, measured)
 
 
-def _measure(table: Table, scan: Scan) -> dict[str, tuple[str, str]]:
+def _measure(table: Table, scan: Scan, distinct: bool) -> dict[str, tuple[str, str]]:
     scan.add("COUNT(*)", "ROWS")
     if table.date_column is not None:
         scan.add(f"MAX({sql.column(table.date_column.name)})", "NEWEST")
-    return {column.name: _measured(scan, column) for column in table.columns}
+    return {column.name: _measured(scan, column, distinct) for column in table.columns}
 
 
-def _measured(scan: Scan, column: Column) -> tuple[str, str]:
+def _measured(scan: Scan, column: Column, distinct: bool) -> tuple[str, str]:
     name = sql.column(column.name)
     nulls = Rows(scan).count(f"{name} IS NULL")
-    return nulls, scan.add(f"COUNT(DISTINCT {name})") if column.family in _COUNTED else ""
+    return nulls, scan.add(f"COUNT(DISTINCT {name})") if distinct and column.family in _COUNTED else ""
 
 
 def _parts(draft: Draft) -> list[Scan]:

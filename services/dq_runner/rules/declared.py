@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -14,10 +15,17 @@ from dq_runner.patterns import FullPattern, TablePattern
 from dq_runner.rules import custom_sql, regexes
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+def _bound(value: Any) -> Any:
+    if isinstance(value, bool) or not (isinstance(value, int | Decimal) or _is_time(value)):
         raise ValueError("a number, or a day or time in UTC, as 2026-01-31 or 2026-01-31T09:30:00")
     return value
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
 
 
 def _scalar(value: Any) -> Any:
@@ -26,7 +34,7 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-Bound = Annotated[Any, AfterValidator(_plain)]
+Bound = Annotated[Any, AfterValidator(_bound)]
 Value = Annotated[Any, AfterValidator(_scalar)]
 Share = Annotated[Exact, Field(ge=0, le=1)]
 

@@ -161,6 +161,8 @@ RULES: dict[str, tuple[str, str]] = {
     "min above max": ("{kind: range, columns: [A], min: 2026-02-01, max: 2026-01-01}", ""),
     "min of another kind": ("{kind: range, columns: [A], min: 1, max: 2026-01-01}", ""),
     "a boolean as min": ("{kind: range, columns: [A], min: true}", "min"),
+    "a word as min": ("{kind: range, columns: [A], min: tomorrow}", "min"),
+    "a day that is none": ("{kind: range, columns: [A], max: 2026-02-30}", "max"),
     "no values": ("{kind: accepted_values, columns: [A], values: []}", "values"),
     "a mapping as value": ("{kind: accepted_values, columns: [A], values: [{a: 1}]}", "values[0]"),
     "no expression": ('{kind: regex, columns: [A], pattern: "(["}', "pattern"),

@@ -225,6 +225,14 @@ def test_measures_are_of_the_window(cursor: Any) -> None:
     assert measures.columns["AMOUNT"].distinct is None
 
 
+def test_different_values_are_counted_for_history_or_for_rules_alone() -> None:
+    made = plan(ORDERS, [declared("few_values", "STATUS", max=2)], YESTERDAY, AT, distinct=False)
+    assert sql_of(made).count("COUNT(DISTINCT ") == 1
+    measures = made.measures({0: answer_of(made.queries[0].sql)})
+    assert measures is not None
+    assert {column.distinct for column in measures.columns.values()} == {None}
+
+
 HOSTILE = [
     *('a"b', "it's", "';DROP TABLE X;--", "semi;colon", "dot.ted", "日本", "tail ", "--c", "/*c", "{alias}"),
     *("new\nline", "back\\slash", "FAILED", "K0", "T", "lower", " ", "$1", "@x", "?", ":x", "%s", "select"),
