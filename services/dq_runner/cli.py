@@ -22,7 +22,7 @@ from dq_runner.patterns import parts, written
 from dq_runner.report import LATEST, Report
 from dq_runner.rules.of_table import rules_for
 from dq_runner.runner import Asked, read_settings, run
-from dq_runner.session import Session, Sessions, read_place
+from dq_runner.session import Session, Sessions, quiet_connector, read_place
 from lakehouse import store
 from lakehouse.errors import EXIT_UNEXPECTED, ConfigError, LakehouseError, UsageError
 from lakehouse.masks import masked, short, without_secrets
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. An error is told in words on stderr, with what to do."""
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
+    quiet_connector()
     try:
         return command(arguments)
     except LakehouseError as error:

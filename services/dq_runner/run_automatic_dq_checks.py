@@ -20,6 +20,7 @@ from dq_runner.config import read_config
 from dq_runner.notify import notify_no_report
 from dq_runner.report import Report
 from dq_runner.runner import Asked, read_settings, run
+from dq_runner.session import quiet_connector
 from lakehouse.errors import LakehouseError, UsageError, Violation
 from lakehouse.masks import without_secrets
 
@@ -34,6 +35,7 @@ def main(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     Returns a summary. Raises what another try can help; of all else the topic ALERT_TOPIC_ARN is told.
     """
     logging.getLogger().setLevel(logging.INFO)
+    quiet_connector()
     at, run_id = moment(event, datetime.now(UTC)), ""
     topic = os.environ.get("ALERT_TOPIC_ARN") or None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -158,6 +159,11 @@ class Session:
             taken = time.monotonic() - begun
             self.count.add(taken, scan=scan)
             return Answer(rows=rows, query_id=str(cursor.sfqid or ""), seconds=taken)
+
+
+def quiet_connector() -> None:
+    """Keep stack traces of the connector out of logs and terminals: what they mean is said in ours."""
+    logging.getLogger("snowflake.connector").setLevel(logging.CRITICAL)
 
 
 def tagged(tag: Mapping[str, str], about: str) -> str:

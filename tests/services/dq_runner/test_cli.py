@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dq_runner import cli, muting
+from dq_runner import cli, muting, session
 from dq_runner.config import read_config
 from dq_runner.model import Mute, TableName
 from dq_runner.patterns import matches_table, written
@@ -257,6 +257,22 @@ def test_whatever_names_and_reasons_have_in_them_is_read_back(
     text = muting.added("dq_mutes.yaml", "mutes: []\n", table, mute)
     assert muting.mutes_in("dq_mutes.yaml", text) == [mute]
     assert matches_table(written(table), table)
+
+
+def test_a_connection_that_breaks_shows_no_stack_trace(
+    dq: Commands,
+    snow: Snow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The connector logs one for each try."""
+    monkeypatch.setattr(session, "GRACE_SECONDS", 0)
+    configured(tmp_path, PLATFORM + "limits: {statement_seconds: 1}\n", RULES)
+    snow.admin.fault(match="SHOW DATABASES", kind="drop", times=0)
+    assert dq("discover") == cli.NOT_CHECKED
+    assert "Traceback" not in caplog.text + capsys.readouterr().err
 
 
 def test_on_a_laptop_the_running_stack_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
