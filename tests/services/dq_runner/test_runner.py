@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from dq_runner.report import LATEST, Report
 from dq_runner.runner import Asked, Settings, run
 from lakehouse import store
 from tests.services.dq_runner.conftest import AT, PLATFORM, Runs, Snow, configured, place, rows_of
@@ -107,3 +109,21 @@ def test_a_part_of_the_tables_is_not_published(
     asked = Asked(tables=("GOODS",))
     assert run(configured(tmp_path), settings, at=AT, run_id="a-part", asked=asked).summary.tables == 1
     assert list(store.keys(f"s3://{reports}/")) == []
+
+
+def test_two_runners_at_once_leave_one_report(
+    snow: Snow, signed_in: dict[str, str], reports: str, tmp_path: Path
+) -> None:
+    """An event that is delivered twice; and beside it a run of its own, whose report is kept as well."""
+    snow.table("GOODS", "(NULL, 1, '2026-11-28 10:00:00')")
+    config = configured(tmp_path, PLATFORM + "metrics: {on: false}\nlineage: {on: false}\n", RULES)
+    settings = Settings(place(snow), bucket=reports)
+    with ThreadPoolExecutor(3) as pool:
+        ids = ["run-1", "run-1", "run-2"]
+        first, again, other = pool.map(lambda one: run(config, settings, at=AT, run_id=one), ids)
+    assert first == again
+    assert first.run.run_id != other.run.run_id
+    kept = [uri.rpartition("/")[2] for uri in store.keys(f"s3://{reports}/reports/history/")]
+    assert kept == ["run-1.json", "run-2.json"]
+    latest = Report.model_validate_json(store.get(f"s3://{reports}/{LATEST}") or b"")
+    assert latest == other
