@@ -64,6 +64,7 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
             environment = dq_environment(running.exports)
             os.environ.update(environment)
             url = ends.enter_context(page(environment, state))
+            ends.callback(end_undisturbed)
         at = datetime.combine(today, datetime.now(UTC).time(), UTC)
         bucket = environment["S3_DQ_REPORTS_BUCKET"]
         with clock.step("Tables as they were a day ago"):
@@ -168,6 +169,12 @@ def answered(url: str) -> None:
                     f"the page at {url} does not answer after {PAGE_SECONDS} s; its log is in .local"
                 ) from None
             time.sleep(0.2)
+
+
+def end_undisturbed() -> None:
+    """Whoever is impatient and types Ctrl-C again would leave running what is being ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
