@@ -246,9 +246,8 @@ def test_a_contact_is_gone_from_every_byte(
     assert not any(word in told for word in WORDS)
 
     run = new_run_id(RECOVERED_AT)
-    for where, name in ((told_person, "empty"), (silver, "_judge"), (base, "_log")):
-        with killed_at(monkeypatch, where, name):
-            people.recover("erase", run, subject=subject)
+    with killed_at(monkeypatch, silver, "_judge"):
+        people.recover("erase", run, subject=subject)
     with pytest.raises(UsageError, match="another recovery"):
         people.recover("erase", run, subject="hubspot:1")
     people.recover("erase", run, subject=subject)
@@ -323,6 +322,22 @@ def test_a_contact_is_gone_from_every_byte(
     told = people.recover("erase", apply=False, subject=subject)
     assert f"{CONTACTS}: 1 rows deleted; 1 rows in its landing files" in told
     assert f"{CONTACTS}: 1 other records have the same e-mail address and stay" in told
+
+
+@pytest.mark.proof
+def test_an_erasure_that_is_killed_again_and_again_comes_to_its_end(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, subject, contacts = new_run_id(RECOVERED_AT), "hubspot:7703", people.customers()[ACME]
+    for where, name in ((told_person, "empty"), (silver, "_judge"), (base, "_log")):
+        with killed_at(monkeypatch, where, name):
+            people.recover("erase", run, subject=subject)
+    people.recover("erase", run, subject=subject)
+    for name in (CONTACTS, "silver.hubspot_contacts"):
+        assert people.known(name).version == people.version(name)
+        assert people.table(name).where("id = '7703'").count() == 0
+    assert people.customers()[ACME] == contacts - 1
+    assert "has been done already" in people.recover("erase", run, subject=subject)
 
 
 def test_an_account_goes_and_its_orders_stay_without_its_name(people: People) -> None:
