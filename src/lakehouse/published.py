@@ -290,7 +290,12 @@ _ECB = (
 
 # Numbers of the server and of its connector, which has repeated by itself what is worth repeating at once.
 _SNOWFLAKE = (
-    Published("604", LATER, "somebody cancelled the query: " + _RERUN),
+    Published(
+        "604",
+        LATER,
+        "somebody cancelled the query, or it took longer than sources.snowflake.network_timeout_seconds: "
+        + _RERUN,
+    ),
     Published(
         "606", REFUSED, "grant USAGE on the warehouse that the secret {secret} names, or correct its name"
     ),

@@ -67,7 +67,11 @@ class SalesforceSettings(_Frozen):
 
 
 class SnowflakeSettings(_Frozen):
-    """Snowflake orders. ``host``, ``port`` and ``protocol`` lead the connector to a local double."""
+    """Snowflake orders. ``host``, ``port`` and ``protocol`` lead the connector to a local double.
+
+    ``network_timeout_seconds``: how long a query may take, repetitions after a lost connection included; the connector
+    cancels it then.
+    """
 
     secret: str
     table: str = "SALES.PUBLIC.ORDERS"
@@ -75,7 +79,7 @@ class SnowflakeSettings(_Frozen):
     port: int | None = None
     protocol: Literal["http", "https"] = "https"
     overlap_minutes: int = Field(default=60, ge=0)
-    network_timeout_seconds: int = Field(default=120, ge=1)
+    network_timeout_seconds: int = Field(default=1800, ge=1)
 
 
 class VendorSettings(_Frozen):

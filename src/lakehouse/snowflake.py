@@ -38,6 +38,7 @@ from lakehouse.secrets import Secret, read_secret
 Method = Literal["private_key", "token", "password"]
 METHODS: tuple[Method, ...] = ("private_key", "token", "password")
 _LEAST_BITS = 2_048
+_SIGN_IN_SECONDS = 120
 _MAKE = "the runbook (2.4) says how a key pair or a token is made"
 
 
@@ -95,6 +96,8 @@ def connection(
 ) -> Iterator[Any]:
     """A session in UTC, closed at the end. ``host``, ``port`` and ``protocol`` lead to a local double.
 
+    ``timeout_seconds``: after which the connector gives a request up, and cancels a query that has no limit of its own.
+
     Raises the connector's errors, of which ``meaning`` makes ours. Credentials that are refused are tried once.
     """
     place = {name: value for name, value in {"host": host, "port": port}.items() if value}
@@ -102,7 +105,7 @@ def connection(
         **login.options,
         **place,
         protocol=protocol,
-        login_timeout=timeout_seconds,
+        login_timeout=min(timeout_seconds, _SIGN_IN_SECONDS),
         network_timeout=timeout_seconds,
         arrow_number_to_decimal=True,
         application="lakehouse",

@@ -493,6 +493,17 @@ def test_weather_that_stays_bad_is_transient(double: Double) -> None:
         double.extract()
 
 
+def test_a_query_that_takes_too_long_says_which_setting_ends_it(double: Double) -> None:
+    double.insert({"ORDER_ID": "a", "LOADED_AT": at(5)})
+    double.setup = double.setup.with_source("snowflake", network_timeout_seconds=2)
+    double.admin.fault(match="SELECT MAX", kind="slow", delay_s=20)
+
+    with pytest.raises(SourceUnavailable) as ended:
+        double.extract()
+
+    assert "sources.snowflake.network_timeout_seconds" in ended.value.hint
+
+
 def test_a_chunk_that_cannot_be_fetched_is_transient(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: Any, **__: Any) -> Iterator[pa.Table]:
         raise requests.ConnectionError("no route")
