@@ -18,7 +18,7 @@ HEALTH_PATH = "/_stcore/health"
 
 def argv(port: int) -> list[str]:
     """The command that serves the page; on the loopback, which the settings beside the page say."""
-    return [sys.executable, "-m", "streamlit", "run", str(PAGE), "--server.port", str(port)]
+    return [sys.executable, str(PAGE.with_name("serve.py")), "--server.port", str(port)]
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streamlit import config
 
+from local import dq_dashboard
 from tests.support import REPO
 
 FOLDER = REPO / "services" / "dq_dashboard"
@@ -57,6 +58,11 @@ def test_its_health_is_asked_where_the_page_answers() -> None:
     assert "http://127.0.0.1:8080/_stcore/health" in check
     assert instructions("EXPOSE") == ["8080"]
     assert settings()["server"]["port"] == 8080
+
+
+def test_it_is_served_as_on_a_laptop() -> None:
+    assert instructions("CMD") == ['["python", "/app/services/dq_dashboard/serve.py"]']
+    assert Path(dq_dashboard.argv(8080)[1]) == FOLDER / "serve.py"
 
 
 def settings() -> dict[str, dict[str, object]]:
