@@ -67,15 +67,16 @@ def _words(published: Published, dashboard: str | None) -> tuple[str, list[str]]
     return subject, [*lines, "", *where]
 
 
-def notify_no_report(reason: str, run_id: str, at: datetime, topic: str | None) -> bool:
-    """Tell a topic that a run left no report. ``reason`` is for people and has no secrets and no values of rows.
+def notify_not_ended(reason: str, run_id: str, at: datetime, topic: str | None) -> bool:
+    """Tell a topic that a run did not come to its end: without a report, or after it, before others were told of it.
 
-    Raises as ``notify``. There is nowhere to mark that it was sent: each try tells.
+    ``reason`` is for people and has no secrets and no values of rows. Raises as ``notify``. There is nowhere to mark
+    that it was sent: each try tells.
     """
     if topic is None:
         return False
-    lines = [f"Run {run_id} of {at:%Y-%m-%d %H:%M} UTC left no report.", "", reason]
-    _send(topic, "Data quality: the run left no report", lines)
+    lines = [f"Run {run_id} of {at:%Y-%m-%d %H:%M} UTC did not come to its end.", "", reason]
+    _send(topic, "Data quality: the run did not come to its end", lines)
     return True
 
 

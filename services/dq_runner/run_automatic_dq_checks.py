@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dq_runner.config import read_config
-from dq_runner.notify import notify_no_report
+from dq_runner.notify import notify_not_ended
 from dq_runner.report import Report
 from dq_runner.runner import Asked, read_settings, run
 from dq_runner.session import quiet_connector
@@ -56,7 +56,7 @@ def main(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         log.error("run %s: %s", run_id, told)
         if error.error_class == "transient":
             raise
-        notify_no_report(told, run_id, at, topic)
+        notify_not_ended(told, run_id, at, topic)
         return {"run_id": run_id, "status": "not_checked", "code": error.code, "message": told}
     found = summary(report)
     log.info(json.dumps(found))

@@ -116,7 +116,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusing: Answers) -> 
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(handler, "config_folder", lambda: tmp_path / "config")
-    monkeypatch.setattr(handler, "notify_no_report", lambda reason, *_: heard.append(reason))
+    monkeypatch.setattr(handler, "notify_not_ended", lambda reason, *_: heard.append(reason))
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     store.client.cache_clear()
     yield heard

@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 
 from dq_runner import notify as notify_module
 from dq_runner.aws import AwsRefused, AwsUnavailable
-from dq_runner.notify import notify, notify_no_report
+from dq_runner.notify import notify, notify_not_ended
 from dq_runner.publish import publish, published
 from dq_runner.report import Muted
 from lakehouse import store
@@ -116,11 +116,11 @@ def test_a_run_that_could_check_nothing_is_told(bucket: str, topic: Topic) -> No
 
 
 def test_a_run_without_report_is_told(topic: Topic) -> None:
-    assert notify_no_report("SOURCE_UNAVAILABLE: S3 does not answer", "run-1", AT, topic.arn)
+    assert notify_not_ended("SOURCE_UNAVAILABLE: S3 does not answer", "run-1", AT, topic.arn)
     [message] = topic.heard()
-    assert message["Message"].startswith("Run run-1 of 2026-11-29 06:00 UTC left no report.")
+    assert message["Message"].startswith("Run run-1 of 2026-11-29 06:00 UTC did not come to its end.")
     assert "S3 does not answer" in message["Message"]
-    assert not notify_no_report("x", "run-1", AT, None)
+    assert not notify_not_ended("x", "run-1", AT, None)
 
 
 def test_hostile_names_and_thousands_of_failures_stay_within_what_sns_takes(
