@@ -60,6 +60,9 @@ class Scan:
     def statement(self) -> str:
         named = (f"{expression} AS {sql.quoted(alias)}" for expression, alias in self.aliases.items())
         chosen = ",\n  ".join(named)
+        if all(expression.startswith("(SELECT ") for expression in self.aliases):
+            # Queries within it, and no aggregate: from the table's rows there would be an answer of each.
+            return f"SELECT\n  {chosen}"
         lines = [f"SELECT\n  {chosen}", f"FROM {self.source} AS {sql.ALIAS}"]
         lines += dict.fromkeys(self.joins.values())
         return "\n".join([*lines, *([f"WHERE {self.condition}"] if self.condition else [])])

@@ -87,6 +87,20 @@ class Job:
     budget: Budget
 
 
+@dataclass
+class Crew:
+    """The workers that are at work."""
+
+    number: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def leave(self) -> bool:
+        """One stops; whether it was the last."""
+        with self.lock:
+            self.number -= 1
+            return self.number == 0
+
+
 def execute(
     sessions: Sessions, found: Found, job: Job, tell: Callable[[Checked], None] = lambda _: None
 ) -> list[Checked]:
@@ -95,9 +109,10 @@ def execute(
     done: queue.SimpleQueue[Checked] = queue.SimpleQueue()
     for table in found.tables:
         waiting.put(table)
-    for _ in range(min(job.config.limits.workers, len(found.tables))):
+    crew = Crew(min(job.config.limits.workers, len(found.tables)))
+    for _ in range(crew.number):
         # A worker that hangs in a socket must not keep the process: nobody joins it.
-        threading.Thread(target=_work, args=(sessions, job, waiting, done), daemon=True).start()
+        threading.Thread(target=_work, args=(sessions, job, waiting, done, crew), daemon=True).start()
     outcomes: dict[TableName, Checked] = {}
     for checked in _as_they_come(done, len(found.tables), job.budget):
         outcomes[checked.table.name] = checked
@@ -119,7 +134,11 @@ def _as_they_come(done: queue.SimpleQueue[Checked], number: int, budget: Budget)
 
 
 def _work(
-    sessions: Sessions, job: Job, waiting: queue.SimpleQueue[Table], done: queue.SimpleQueue[Checked]
+    sessions: Sessions,
+    job: Job,
+    waiting: queue.SimpleQueue[Table],
+    done: queue.SimpleQueue[Checked],
+    crew: Crew,
 ) -> None:
     """Check tables until none is left; a connection that broke is replaced by a new one."""
     while not waiting.empty():
@@ -130,9 +149,13 @@ def _work(
                 _with_session(session, job, waiting, done)
         except LakehouseError as error:
             # Of a connection that broke, the table is reported; whether Snowflake is there for the next one, the
-            # sign-in will say. What else holds for every table that is left is said of each.
-            if signed_in and isinstance(error, SourceUnavailable):
-                continue
+            # sign-in will say. Who cannot sign in leaves the tables to the others, while there are any. What else holds
+            # for every table that is left is said of each.
+            if isinstance(error, SourceUnavailable):
+                if signed_in:
+                    continue
+                if not crew.leave():
+                    return
             for table in _taken(waiting):
                 done.put(Checked(table, window_of(job, table), [not_checked(table.name, error)]))
 
@@ -189,6 +212,9 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
         if apart.queries != made.queries:
             made = apart
             answers, failure = _answers(session, job, made)
+    if failure is not None and failure.is_of_part:
+        made = made.rule_by_rule()
+        answers, failure = _answers(session, job, made, by_rule=True)
     if failure is not None:
         return Checked(table, window, [not_checked(table.name, failure)])
     measures = made.measures(answers)
@@ -199,8 +225,12 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
     return Checked(table, window, results, measures, cut=cut)
 
 
-def _answers(session: Session, job: Job, made: Plan) -> tuple[dict[int, Answer], StatementFailed | None]:
-    """The answers to a plan's queries; the failure of its first scan, without which there is no sense in the others."""
+def _answers(
+    session: Session, job: Job, made: Plan, *, by_rule: bool = False
+) -> tuple[dict[int, Answer], StatementFailed | None]:
+    """The answers to a plan's queries; the failure of its first scan, without which there is no sense in the others, or
+    of one whose rules are to be asked one by one.
+    """
     answers: dict[int, Answer] = {}
     for number, query in enumerate(made.queries):
         if reason := job.budget.used_up():
@@ -209,7 +239,7 @@ def _answers(session: Session, job: Job, made: Plan) -> tuple[dict[int, Answer],
         try:
             answers[number] = session.ask(query.sql, about=str(made.table.name), scan=True)
         except StatementFailed as error:
-            if number == 0:
+            if number == 0 or (query.is_scan and error.is_of_part and not by_rule):
                 return {}, error
             told = f"{error}. What to do: {error.hint}"
             answers[number] = Answer(failure=told, query_id=error.query_id, seconds=error.seconds)

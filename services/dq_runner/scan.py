@@ -82,6 +82,22 @@ class Plan:
     def extra(self) -> tuple[Query, ...]:
         return tuple(query for query in self.queries if not query.is_scan)
 
+    def rule_by_rule(self) -> Plan:
+        """The same questions with a query for the measures and one for each rule: what one of them cannot be asked
+        then keeps no other from its verdict.
+        """
+        queries: list[Query] = []
+        places: dict[str, int] = {}
+        measured = [name for pair in self.measured.values() for name in pair if name]
+        groups = [["ROWS", "NEWEST", *measured], *(check.needs for check in self.checks)]
+        for needs in groups:
+            for number, query in enumerate(self.queries):
+                own = {need for need in needs if self.places.get(need) == number and need not in places}
+                if own:
+                    places |= dict.fromkeys(own, len(queries))
+                    queries.append(query if query.scan is None else _query(query.scan.only(own), self.checks))
+        return replace(self, queries=tuple(queries), places=places)
+
     def judge(self, answers: Mapping[int, Answer]) -> list[Result]:
         """A result of every rule, in their order; one whose query has no answer is an error."""
         return [self._result(check, answers) for check in self.checks]

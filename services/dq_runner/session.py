@@ -40,6 +40,8 @@ _OF_STATEMENT = {
 GRACE_SECONDS = 10
 #: Something that a statement names is not there, or not for this role.
 _OBJECTS = frozenset({904, 2003, 2043, 3001})
+#: It was cancelled, waited or took too long: its parts would, too.
+_ENDED = frozenset({604, 625, 630})
 _LATER = "run the checks again later; Snowflake's status page may know more"
 _OTHERWISE = "see the statement in the report: run it by hand, or exclude the table or the rule"
 
@@ -47,7 +49,8 @@ _OTHERWISE = "see the statement in the report: run it by hand, or exclude the ta
 class StatementFailed(SourceError):
     """One statement was refused, or took too long; others may work. ``errno`` is Snowflake's, ``query_id`` its id.
 
-    ``is_of_object``: for something that the statement names, and not for what it does.
+    ``is_of_object``: for something that the statement names, and not for what it does. ``is_of_part``: a part of the
+    statement may be at fault, and the rest may work without it.
     """
 
     code: ClassVar[str] = "STATEMENT_FAILED"
@@ -58,6 +61,7 @@ class StatementFailed(SourceError):
         super().__init__(message, hint=hint)
         self.errno = errno
         self.is_of_object = errno in _OBJECTS
+        self.is_of_part = errno not in _OBJECTS | _ENDED
         self.query_id = query_id
         self.seconds = seconds
 

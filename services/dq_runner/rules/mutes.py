@@ -51,11 +51,15 @@ def means(mute: Mute, table: TableName, title: str) -> bool:
 
 def ended(results: Iterable[Result], mutes: Iterable[Mute], day: date) -> tuple[str, ...]:
     """A note of each mute that holds no more on this day (UTC): whether its failure alarms again."""
-    failures = [result for result in results if result.status == "failed"]
-    return tuple(_ended(mute, failures) for mute in mutes if mute.until < day)
+    found = list(results)
+    return tuple(_ended(mute, found) for mute in mutes if mute.until < day)
 
 
-def _ended(mute: Mute, failures: list[Result]) -> str:
-    fails = any(means(mute, result.table, result.rule.title) for result in failures)
-    now = "it fails and is not muted" if fails else "it does not fail; its line can go"
+def _ended(mute: Mute, results: list[Result]) -> str:
+    statuses = {result.status for result in results if means(mute, result.table, result.rule.title)}
+    now = "its rule was not tested in this run"
+    if "failed" in statuses:
+        now = "it fails and is not muted"
+    elif statuses == {"passed"}:
+        now = "it does not fail; its line can go"
     return f"the mute of {mute.rule} on {mute.table} ended with {mute.until}: {now}"

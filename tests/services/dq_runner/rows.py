@@ -168,7 +168,8 @@ def _breaks(rule: Rule, value: Any) -> bool:
     if rule.kind == "regex":
         return re.fullmatch(rule.params["pattern"].replace("[:space:]", r"\s"), value, re.ASCII) is None
     if rule.kind == "not_in_future":
-        return value > AT.date() if type(value) is date else moment(value) > AT
+        last = AT + timedelta(hours=1)
+        return value > last.date() if type(value) is date else moment(value) > last
     return not _in_range(value, rule.params.get("min"), rule.params.get("max"))
 
 

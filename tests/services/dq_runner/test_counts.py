@@ -47,7 +47,8 @@ MOMENTS = st.sampled_from(
         YESTERDAY.end,
         YESTERDAY.end - timedelta(microseconds=1),
         AT,
-        AT + timedelta(microseconds=1),
+        AT + timedelta(hours=1),
+        AT + timedelta(hours=1, microseconds=1),
         AT + timedelta(days=2),
         datetime(1969, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
     ]

@@ -79,6 +79,37 @@ tables:
     assert report.run.status == "incomplete"
 
 
+def test_a_rule_that_the_scan_cannot_answer_fails_no_other(snow: Snow, checked: Runs) -> None:
+    """Its condition fails for a value; of the scan of all rules nothing would come back."""
+    snow.table("GOODS", "('12', 1, '2026-11-28')", "('x', -1, '2026-11-28')", "('x', NULL, '2026-11-27')")
+    rules = """
+tables:
+  - table: SALES.PUBLIC.GOODS
+    rules:
+      - {kind: not_null, columns: [AMOUNT], where: TO_NUMBER(ID) > 0, name: of numbers}
+      - {kind: not_null, columns: [AMOUNT], where: TO_NUMBER(ID) > 0, window: whole, name: of all numbers}
+      - {kind: not_null, columns: [AMOUNT], window: whole, severity: critical}
+      - {kind: unique, columns: [ID, AMOUNT]}
+"""
+    report = checked(rules=rules)
+    assert {row.rule: row.failed_rows for row in rows_of(report, "GOODS") if row.status != "error"} == {
+        "active": None,
+        "not_null(AMOUNT)": 1,
+        "range(AMOUNT)": 1,
+        "unique(ID, AMOUNT)": 0,
+        "not_null(ID)": 0,
+        "unique(ID)": 0,
+        "not_in_future(LOADED_AT)": 0,
+    }
+    broken = rows_of(report, "GOODS", "error")
+    assert {row.rule for row in broken} == {"of numbers", "of all numbers"}
+    assert all("100035" in row.message or "100038" in row.message for row in broken)
+    assert all("TO_NUMBER" in row.sql and "range" not in row.sql for row in broken)
+    [goods] = [table for table in report.tables if table.table == "GOODS"]
+    assert goods.rows == 2
+    assert report.run.status == "failed"
+
+
 def test_a_fault_of_ours_is_of_one_table(snow: Snow, checked: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BAD", "GOOD"):
         snow.table(name, ROW)
@@ -180,6 +211,17 @@ def test_the_network_goes_in_the_midst_of_a_run(snow: Snow, checked: Runs) -> No
     assert "Snowflake SALES.PUBLIC.B" in said["B"]
     assert "Snowflake sign-in" in said["C"]
     assert "run the checks again later" in said["C"]
+
+
+def test_a_worker_that_cannot_sign_in_leaves_the_tables_to_the_others(snow: Snow, checked: Runs) -> None:
+    names = ["A", "B", "C", "D"]
+    for name in names:
+        snow.table(name, ROW)
+    snow.admin.fault(match=r"COUNT\(\*\)", kind="slow", delay_s=0.5, times=0)
+    # The first sign-in finds the tables, the second is of a worker.
+    snow.admin.fault(match="POST /session/v1/login-request", kind="drop", skip=2, times=0)
+    said = of_checks(checked(PLATFORM + "limits: {workers: 2}\n", network_timeout_seconds=1))
+    assert said == dict.fromkeys(names, "passed")
 
 
 def test_wrong_credentials_are_tried_once_and_told_in_one_message(

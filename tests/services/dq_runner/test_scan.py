@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -78,6 +79,36 @@ def test_a_window_without_rows_passes_what_counts_rows_and_says_so(cursor: Any) 
     assert (few.status, few.value) == ("passed", 0)
     assert (volume.status, volume.observed, volume.expected) == ("failed", "0 rows", "at least 1 rows")
     assert (fresh.status, fresh.observed) == ("failed", "no row since 2026-10-24")
+
+
+def test_a_query_for_each_rule_says_what_the_scan_says(cursor: Any) -> None:
+    rows = [
+        order(1, AMOUNT=Decimal(-1)),
+        order(1, STATUS=None),
+        order(2, LOADED_AT=local.days_ago(-1)),
+        order(3, LOADED_AT=None),
+    ]
+    rules = [
+        declared("not_null", "LOADED_AT"),
+        declared("not_in_future", "LOADED_AT"),
+        declared("unique", "ID", window="whole"),
+        declared("unique", "ID", "STATUS"),
+        declared("range", "AMOUNT", min=0),
+        declared("freshness", max_hours=Decimal(1)),
+        declared("custom_sql", name="own", max_share=Decimal("0.1"), sql="SELECT 1 FROM {rows}"),
+    ]
+    local.create(cursor, ORDERS, rows)
+    together = plan(ORDERS, rules, YESTERDAY, AT, {ORDERS.name: ORDERS})
+    apart = together.rule_by_rule()
+    found, again = (each.judge(local.ask(cursor, each)) for each in (together, apart))
+    assert [one.failed_rows for one in found[:2]] == [1, 1]
+    assert [replace(one, sql="") for one in again] == [replace(one, sql="") for one in found]
+    assert len(apart.queries) == 1 + len(rules)
+    assert apart.measures(local.ask(cursor, apart)) == replace(
+        together.measures(local.ask(cursor, together)), sql=apart.queries[0].sql
+    )
+    # What the report shows of a rule can be run.
+    assert all(len(local.answer(cursor, one.sql).rows) == 1 for one in found)
 
 
 def test_columns_of_nulls_break_not_null_alone(cursor: Any) -> None:
