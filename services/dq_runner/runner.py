@@ -24,6 +24,7 @@ from dq_runner.reported import Ran, report
 from dq_runner.rules.mutes import ended, muted
 from dq_runner.rules.of_table import idle, unmatched
 from dq_runner.session import Place, Sessions, read_place
+from lakehouse.errors import UsageError
 
 _READ = "let the runner read and list reports/ in the bucket (s3:GetObject, s3:ListBucket), and use its key"
 
@@ -40,13 +41,17 @@ class Asked:
     tables: tuple[str, ...] = ()
 
     def window(self, at: datetime) -> Window:
-        """The rows of the day, or of the day before ``at`` (UTC)."""
+        """The rows of the day, or of the day before ``at`` (UTC). Raises UsageError for a day that is yet to come."""
         if self.whole:
             return Window()
         midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         if self.day is None:
             return Window(midnight - timedelta(days=1), midnight)
         start = datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
+        if start > midnight:
+            raise UsageError(
+                f"received the day {self.day}, expected {midnight:%Y-%m-%d} (UTC) or an earlier one"
+            )
         return Window(start, start + timedelta(days=1))
 
 
