@@ -92,9 +92,9 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
             answered(url)
             print(told_proof(problems, flaws))
         print("\nWhere the time went")
-        print("\n".join(clock.lines()))
-        print(look_around(url, environment, running), flush=True)
+        print("\n".join(clock.lines()), flush=True)
         if not once:
+            print(look_around(url, environment, running), flush=True)
             wait()
     return 1 if problems else 0
 
@@ -378,14 +378,23 @@ def told_proof(problems: list[str], flaws: list[Flaw]) -> str:
 
 
 def look_around(url: str, environment: Mapping[str, str], running: Stack) -> str:
+    """What there is to see, and commands to be typed as they are."""
     report = f"s3://{environment['S3_DQ_REPORTS_BUCKET']}/{LATEST}"
-    lake = f"LAKEHOUSE_STATE_DIR={shlex.quote(os.path.relpath(running.state, REPO))}"
+    lake = shlex.quote(os.path.relpath(running.state, REPO))
     config = CONFIG.relative_to(REPO)
+    until = datetime.now(UTC).date() + timedelta(days=14)
+    mute = (
+        f"mute SALES.SHOP.PAYMENTS 'range(AMOUNT)' --until {until} --reason 'refunds of the old shop' --by me"
+    )
     return (
         f"\nThe page       {url}"
-        f"\nThe report     aws --endpoint-url {running.aws_endpoint} s3 cp {report} -"
-        f"\nOne table      {lake} scripts/dq.py explore SALES.SHOP.PAYMENTS --config {config}"
         f"\nRules, tables  {config}/, local/snowflake/dq_tables.py"
+        "\n\nIn another terminal, in this folder:"
+        f"\n  source .venv/bin/activate; export LAKEHOUSE_STATE_DIR={lake}"
+        f"\n  scripts/dq.py explore SALES.SHOP.PAYMENTS --config {config}"
+        f"\n  scripts/dq.py {mute} --config {config}"
+        f"\n  (set -a; . <(python -m local env); aws s3 cp {report} -)   # the report"
+        "\nThe page's commands take the same --config. Ctrl-C here ends all of it."
     )
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "services"), str(REPO / "src"), str(REPO)]
 
-from dq_runner import cli  # noqa: E402  # the path to it is set just above
+try:
+    from dq_runner import cli
+except ModuleNotFoundError as missing:
+    print(
+        f"dq: received no Python package {missing.name}, expected the environment of the clone\n"
+        "What to do: make setup, then: source .venv/bin/activate",
+        file=sys.stderr,
+    )
+    raise SystemExit(2) from None
 
 
 def use_stack() -> None:

@@ -228,6 +228,9 @@ def results(
     st.markdown(f"{len(chosen):,} of {len(everything):,} results. Select a row to see all about it below.")
     findings_table(chosen, "All results, what is broken first", key="all")
     downloads(chosen, runner)
+    if runner and runner.reading.run.remarks:
+        with st.expander("Notes of the run"):
+            st.text("\n".join(runner.reading.run.remarks))
     st.header("One test in detail")
     one = chosen_test(chosen, everything)
     if one is not None:

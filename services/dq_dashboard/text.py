@@ -24,12 +24,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def row(one: Finding) -> dict[str, Any]:
-    """A finding as a row of a table on the page. What a colour would say, words say."""
+    """A finding as a row of a table on the page. What a colour would say, words say.
+
+    A phone shows the first columns only.
+    """
     return {
         "Status": one.status,
-        "Severity": one.severity,
-        "Table": one.table,
         "Rule": one.rule,
+        "Table": one.table,
+        "Severity": one.severity,
         "Observed": one.observed or one.message,
         "Expected": one.expected,
         "Failed rows": one.failed_rows,

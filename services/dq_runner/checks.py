@@ -13,6 +13,7 @@ from dq_runner.draft import COMPARED, Draft, Refused, Rows, column_of
 from dq_runner.model import Column, Family, Rule, Status, Table, TableName
 from dq_runner.patterns import matches, parts
 from dq_runner.rules import custom_sql
+from dq_runner.words import counted
 
 Values = Mapping[str, Any]
 
@@ -101,7 +102,7 @@ def _share(rule: Rule, failed: int, rows: int) -> Verdict:
     return Verdict(
         # The share is rounded, the product is not.
         status="failed" if failed > rule.max_share * rows else "passed",
-        observed=f"{failed:,} of {rows:,} rows" if rows else "no rows to look at",
+        observed=f"{failed:,} of {counted(rows, 'row')}" if rows else "no rows to look at",
         rows=rows,
         failed_rows=failed,
         share=share,
@@ -320,7 +321,7 @@ def _few_values(draft: Draft, rule: Rule) -> Check:
     def judge(values: Values) -> Verdict:
         different = int(values[found])
         status: Status = "failed" if different > most else "passed"
-        return Verdict(status, f"{different:,} values", rows=int(values[number]), value=float(different))
+        return Verdict(status, counted(different, "value"), rows=int(values[number]), value=float(different))
 
     return Check(rule, (found, number), judge, f"at most {most:,} different values")
 
@@ -332,9 +333,12 @@ def _row_count(draft: Draft, rule: Rule) -> Check:
     def judge(values: Values) -> Verdict:
         rows = int(values[number])
         is_outside = (least is not None and rows < least) or (most is not None and rows > most)
-        return Verdict("failed" if is_outside else "passed", f"{rows:,} rows", rows=rows, value=float(rows))
+        return Verdict(
+            "failed" if is_outside else "passed", counted(rows, "row"), rows=rows, value=float(rows)
+        )
 
-    return Check(rule, (number,), judge, f"{_between(least, most)} rows")
+    between = _between(least, most)
+    return Check(rule, (number,), judge, f"{between} row{'' if between.endswith(' 1') else 's'}")
 
 
 def _freshness(draft: Draft, rule: Rule) -> Check:
@@ -388,7 +392,7 @@ def _custom_sql(draft: Draft, rule: Rule) -> Check:
         if number < 0 or number != values[failed]:
             raise ValueError(f"{values[failed]} as a number of rows")
         return Verdict(
-            "failed" if number else "passed", f"{number:,} rows", failed_rows=number, value=float(number)
+            "failed" if number else "passed", counted(number, "row"), failed_rows=number, value=float(number)
         )
 
     return Check(rule, (failed,), judge, "no row")

@@ -23,6 +23,7 @@ from dq_runner.report import LATEST, Report
 from dq_runner.rules.of_table import rules_for
 from dq_runner.runner import Asked, read_settings, run
 from dq_runner.session import Session, Sessions, quiet_connector, read_place
+from dq_runner.words import counted
 from lakehouse import store
 from lakehouse.errors import EXIT_UNEXPECTED, ConfigError, LakehouseError, UsageError
 from lakehouse.masks import masked, short, without_secrets
@@ -212,8 +213,9 @@ _STATUSES: Mapping[str, str] = {
 def line(result: Result) -> str:
     """A result in a line."""
     muted = f" (muted until {result.muted.until})" if result.muted else ""
-    told = result.message or f"{result.observed}, expected {result.expected}"
-    return f"{result.status:<7} {result.rule.severity:<9} {result.rule.title}: {told}{muted}"
+    seen = f"{result.observed}, expected {result.expected}" if result.observed else ""
+    words = "; ".join(filter(None, (seen, result.message)))
+    return f"{result.status:<7} {result.rule.severity:<9} {result.rule.title}: {words}{muted}"
 
 
 def closing(report: Report) -> list[str]:
@@ -227,17 +229,22 @@ def closing(report: Report) -> list[str]:
             if (row.database, row.schema_, row.table) not in tables
         ),
         "",
-        *(f"note: {note}" for note in run_.notes),
-        f"{report.summary.results} results of {report.summary.tables} tables: {counts.passed} passed, {counts.failed} "
-        f"failed ({counts.critical} critical, {counts.muted} muted), {counts.error} not checked, {counts.skipped} "
-        f"skipped, {counts.no_history} without history",
-        f"{run_.queries} queries, {run_.scans} of them scans; {run_.seconds:.1f} s; about {run_.credits} credits",
+        *(f"note: {note}" for note in (*run_.notes, *run_.remarks)),
+        f"{counted(report.summary.results, 'result')} of {counted(report.summary.tables, 'table')}: "
+        f"{counts.passed} passed, {counts.failed} failed ({counts.critical} critical, {counts.muted} muted), "
+        f"{counts.error} not checked, {counts.skipped} skipped, {counts.no_history} without history",
+        f"{_queries(run_.queries)}, of which {counted(run_.scans, 'scan')}; {run_.seconds:.1f} s; "
+        f"about {run_.credits} credits",
         {
             "passed": "every critical rule holds",
             "failed": "a critical rule is broken",
             "incomplete": "something could not be checked",
         }[run_.status],
     ]
+
+
+def _queries(count: int) -> str:
+    return counted(count, "query", "queries")
 
 
 def _places(arguments: argparse.Namespace, bucket: str | None) -> list[str]:
@@ -300,14 +307,15 @@ def _discover(arguments: argparse.Namespace) -> int:
     else:
         for each in lines:
             say(f"{each['state']:<8} {each['table']:<44} {each['why']}")
-        say(f"{len(found.tables)} of {len(found.known)} tables are checked; {session.count.queries} queries")
+        tables = counted(len(found.known), "table")
+        say(f"to be checked: {len(found.tables)} of {tables}; {_queries(session.count.queries)}")
     return NOT_CHECKED if any(result.status == "error" for result in found.findings) else HELD
 
 
 def _found(table: Table, config: Config, found: Found) -> dict[str, str]:
-    rules = len(rules_for(table, config, found.known))
+    rules = counted(len(rules_for(table, config, found.known)), "rule")
     by = f"by {table.date_column.name}" if table.date_column else "whole"
-    return {"state": "checked", "table": str(table.name), "why": f"{table.kind}, {by}, {rules} rules"}
+    return {"state": "checked", "table": str(table.name), "why": f"{table.kind}, {by}, {rules}"}
 
 
 def _explore(arguments: argparse.Namespace) -> int:
@@ -336,17 +344,18 @@ def _rules_check(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.config)
     today = datetime.now(UTC).date()
     expired = [mute for mute in config.mutes if mute.until < today]
-    counted = {
+    sums = {
         "entries": len(config.declared),
         "rules": sum(len(entry.made()) for entry in config.declared),
         "mutes": len(config.mutes),
         "expired_mutes": len(expired),
     }
     if arguments.json:
-        _print_json({"valid": True, **counted})
+        _print_json({"valid": True, **sums})
         return HELD
-    sums = f"{counted['rules']} rules in {counted['entries']} entries, {counted['mutes']} mutes"
-    say(f"{arguments.config} is right: {sums}")
+    entries = counted(sums["entries"], "entry", "entries")
+    told = f"{counted(sums['rules'], 'rule')} in {entries}, {counted(sums['mutes'], 'mute')}"
+    say(f"{arguments.config} is right: {told}")
     for mute in expired:
         say(f"  expired on {mute.until}, take it out: {mute.table} {mute.rule} ({mute.reason})")
     return HELD

@@ -6,6 +6,7 @@ have rows of late: with 300 tables, a tenth of what a statement a table would be
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -225,11 +226,19 @@ def _within(name: TableName, only: Collection[str]) -> bool:
 def _refuse_unknown(only: Collection[str], meant: Sequence[Table], found: Found) -> None:
     unknown = [one for one in only if not any(matches_table(one, table.name) for table in meant)]
     if unknown and not found.unread:
-        some = ", ".join(str(table) for table in sorted(found.known)[:5]) or "none"
+        some = ", ".join(_like(unknown[0], sorted(map(str, found.known)))) or "none"
         raise UsageError(
             f"received the table {', '.join(unknown)}, expected one that the settings mean and the role can see",
             hint=f"scripts/dq.py discover lists them; there are: {some}",
         )
+
+
+def _like(pattern: str, names: Sequence[str]) -> Sequence[str]:
+    """The names that may have been meant: the nearest, by as many parts as were written; else the first."""
+    size = pattern.count(".") + 1
+    written_so = {".".join(name.split(".")[-size:]).upper(): name for name in names}
+    near = difflib.get_close_matches(pattern.upper(), written_so, 5)
+    return [written_so[name] for name in near] or names[:5]
 
 
 def _dated(table: Table, config: Config, found: Found) -> Table:

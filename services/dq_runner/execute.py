@@ -20,6 +20,7 @@ from dq_runner.model import Measures, Result, Table, TableName, Window
 from dq_runner.rules.of_table import rules_for
 from dq_runner.scan import Answer, Plan, plan, sampled
 from dq_runner.session import Count, NoWarehouse, Session, Sessions, StatementFailed
+from dq_runner.words import counted
 from lakehouse.errors import CredentialsError, LakehouseError, SourceUnavailable
 from lakehouse.masks import masked, short
 
@@ -70,7 +71,7 @@ class Budget:
         if self.stopped.is_set() or self.left() <= 0:
             return f"not tried: the run's time of {self.seconds:.0f} s was used up"
         if self.credits is not None and self.cost(self.total().seconds) >= self.credits:
-            return f"not tried: the run's budget of {self.credits} credits was used up"
+            return f"not tried: the run's budget of {counted(self.credits, 'credit')} was used up"
         return ""
 
 

@@ -17,6 +17,7 @@ from dq_runner.rules.conventions import conventions
 from dq_runner.rules.of_table import rules_for
 from dq_runner.scan import plan
 from dq_runner.session import Session
+from dq_runner.words import counted
 
 _WHY: Mapping[str, str] = {
     "not_null": "it is the table's id, by its name",
@@ -115,7 +116,7 @@ def _rows(explored: Explored) -> str:
     newest = (
         f", the newest of {explored.measures.newest:%Y-%m-%d %H:%M} UTC" if explored.measures.newest else ""
     )
-    return f"{read}: {explored.measures.rows:,} rows{newest}"
+    return f"{read}: {counted(explored.measures.rows, 'row')}{newest}"
 
 
 def _column(column: Column, measures: Measures | None) -> str:

@@ -154,7 +154,8 @@ class TableRow(_Part):
 class Run(_Part):
     """``status``: failed where a critical rule is broken, incomplete where something could not be checked.
 
-    ``account``: Snowflake's identifier of it, by which a query id is found.
+    ``account``: Snowflake's identifier of it, by which a query id is found. ``notes``: what somebody has to look at;
+    ``remarks``: how the run is to be read.
     """
 
     run_id: str
@@ -168,6 +169,7 @@ class Run(_Part):
     seconds: float
     credits: Decimal
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class Summary(_Part):

@@ -30,6 +30,7 @@ class Ran:
     account: str
     count: Count
     notes: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def report(ran: Ran, checked: Sequence[Checked], entries: Sequence[Result], budget: Budget) -> Report:
@@ -50,6 +51,7 @@ def report(ran: Ran, checked: Sequence[Checked], entries: Sequence[Result], budg
         seconds=round(ran.seconds, 3),
         credits=budget.cost(ran.count.seconds),
         notes=ran.notes,
+        remarks=ran.remarks,
     )
     summary = Summary(tables=len(tables), results=len(rows), counts=counts, new_failures=0)
     return Report(run=run, summary=summary, tables=tuple(tables), results=tuple(rows))

@@ -24,6 +24,7 @@ from dq_runner.reported import Ran, report
 from dq_runner.rules.mutes import ended, muted
 from dq_runner.rules.of_table import idle, unmatched
 from dq_runner.session import Place, Sessions, read_place
+from dq_runner.words import counted
 from lakehouse.errors import UsageError
 
 _READ = "let the runner read and list reports/ in the bucket (s3:GetObject, s3:ListBucket), and use its key"
@@ -41,17 +42,18 @@ class Asked:
     tables: tuple[str, ...] = ()
 
     def window(self, at: datetime) -> Window:
-        """The rows of the day, or of the day before ``at`` (UTC). Raises UsageError for a day that is yet to come."""
+        """The rows of the day, or of the day before ``at`` (UTC). Raises UsageError where the day is still to come."""
+        if self.day is not None and self.day > (today := at.astimezone(UTC).date()):
+            raise UsageError(
+                f"received the day {self.day}, expected {today} (today, UTC) or earlier",
+                hint="look whether the year is right; no rows of that day can be there yet",
+            )
         if self.whole:
             return Window()
         midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         if self.day is None:
             return Window(midnight - timedelta(days=1), midnight)
         start = datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
-        if start > midnight:
-            raise UsageError(
-                f"received the day {self.day}, expected {midnight:%Y-%m-%d} (UTC) or an earlier one"
-            )
         return Window(start, start + timedelta(days=1))
 
 
@@ -183,8 +185,9 @@ def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tu
             *series.notes,
             *ended(results, config.mutes, task.today),
             *idle_lines,
-            *_notes(config, sessions, found),
+            *([sessions.login.note] if sessions.login.note else []),
         ),
+        _remarks(config, found),
     )
     measures = [one.measures for one in checked if one.measures is not None]
     return report(ran, checked, entries, budget), measures
@@ -289,23 +292,20 @@ def _budget(config: Config, sessions: Sessions, begun: float, seconds: float) ->
     return Budget(begun + seconds, seconds, limits.credits, limits.credits_per_hour, lambda: sessions.total)
 
 
-def _notes(config: Config, sessions: Sessions, found: Found) -> tuple[str, ...]:
-    return tuple(
-        note
-        for note in (
-            sessions.login.note,
-            f"credits are an estimate: seconds of statements × {config.limits.credits_per_hour} credits an hour, as if "
-            "none ran beside another; the bill is at most that, but for the minute that a warehouse that resumes costs",
-            _quiet_note(config, found),
-        )
-        if note
+def _remarks(config: Config, found: Found) -> tuple[str, ...]:
+    price = counted(config.limits.credits_per_hour, "credit")
+    estimate = (
+        f"credits are an estimate: the seconds of all statements at {price} an hour, as if none ran beside another; "
+        "the bill is at most that, and the minute that a warehouse costs when it resumes"
     )
+    return tuple(filter(None, (estimate, _quiet_tables(config, found))))
 
 
-def _quiet_note(config: Config, found: Found) -> str:
+def _quiet_tables(config: Config, found: Found) -> str:
     checked = {table.name for table in found.tables} - found.unsure
     quiet = sorted(table.name for table in found.quiet if table.name not in checked)
     if not quiet:
         return ""
     some = ", ".join(map(str, quiet[:10])) + (f" and {len(quiet) - 10} more" if len(quiet) > 10 else "")
-    return f"not checked, for there were no rows in {config.active_days} days: {some}"
+    days = counted(config.active_days, "day")
+    return f"not checked, because they have had no rows in {days}: {some}"

@@ -27,6 +27,7 @@ from dq_runner import checks, sql
 from dq_runner.checks import Check, Verdict, as_moment
 from dq_runner.draft import Draft, Rows, Scan
 from dq_runner.model import Column, ColumnMeasure, Measures, Result, Rule, Table, TableName, Window
+from dq_runner.words import counted
 
 #: Aggregates of one scan, and letters of its SQL (Snowflake takes 1 MB): what is beyond goes into another scan.
 MOST_AGGREGATES = 500
@@ -157,7 +158,9 @@ def _verdict(check: Check, asked: Mapping[str, Answer | None]) -> Verdict:
         if answer.failure or answer.skipped:
             return Verdict("skipped" if answer.skipped else "error", message=answer.failure)
         if len(answer.rows) != 1 or name not in answer.rows[0]:
-            return Verdict("error", message=f"received {len(answer.rows)} rows, expected one with {name}")
+            return Verdict(
+                "error", message=f"received {counted(len(answer.rows), 'row')}, expected one with {name}"
+            )
         values[name] = answer.rows[0][name]
     return _judged(check, values)
 

@@ -107,7 +107,9 @@ def read_place(env: Mapping[str, str]) -> Place:
         mistakes.append(f"SNOWFLAKE_NETWORK_TIMEOUT_SECONDS: received {seconds!r}, expected whole seconds")
     if mistakes:
         raise ConfigError(
-            "\n".join(mistakes), hint="set it in the environment: docs/dq-platform.md has the list"
+            "\n".join(mistakes),
+            hint="set it in the environment (docs/dq-platform.md has the list); on a laptop start the local Snowflake: "
+            "make local-up",
         )
     return Place(
         secret, env.get("SNOWFLAKE_HOST") or None, int(port) if port else None, protocol, int(seconds)

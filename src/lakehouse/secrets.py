@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
-from lakehouse.errors import CredentialsError, SourceUnavailable
+from lakehouse.errors import ConfigError, CredentialsError, SourceUnavailable
 from lakehouse.masks import register
 from lakehouse.store import region
 
@@ -34,18 +34,17 @@ class Secret(dict[str, str]):
 def read_secret(name: str, required: Iterable[str], more: str = "") -> Secret:
     """The fields of a JSON secret; ``more`` says in a hint which others the caller looks for.
 
-    Raises CredentialsError where the secret or one of ``required`` is missing, SourceUnavailable where Secrets
-    Manager does not answer.
+    Raises CredentialsError where the secret or one of ``required`` is missing, ConfigError without a Region,
+    SourceUnavailable where Secrets Manager does not answer.
     """
     fields = tuple(required)
     put = (
         f"a JSON object with {', '.join(fields)}{more} in a file that you alone can read (chmod 600), then: "
         f"aws secretsmanager put-secret-value --secret-id {name} --secret-string file://secret.json"
     )
-    client = boto3.client(
-        "secretsmanager", region_name=region(), config=Config(retries={"mode": "standard", "max_attempts": 5})
-    )
+    retries = Config(retries={"mode": "standard", "max_attempts": 5})
     try:
+        client = boto3.client("secretsmanager", region_name=region(), config=retries)
         text = client.get_secret_value(SecretId=name).get("SecretString", "")
     except ClientError as error:
         code = error.response["Error"]["Code"]
@@ -56,9 +55,15 @@ def read_secret(name: str, required: Iterable[str], more: str = "") -> Secret:
             hint=f"{put} (create-secret --name where there is none), "
             "or let the job's role read it (secretsmanager:GetSecretValue)",
         ) from None
+    except NoRegionError:
+        raise ConfigError(
+            f"secret {name}: received no Region, expected that of the account",
+            hint="set AWS_REGION, or AWS_PROFILE to a profile that has one",
+        ) from None
     except BotoCoreError as error:
         raise SourceUnavailable(
-            f"Secrets Manager: received {type(error).__name__} for the secret {name}"
+            f"Secrets Manager: received {type(error).__name__} for the secret {name}",
+            hint="run it again; by hand, look whether you are signed in to AWS: aws sts get-caller-identity",
         ) from None
 
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
-from lakehouse.errors import CredentialsError, SourceUnavailable
+from lakehouse.errors import ConfigError, CredentialsError, SourceUnavailable
 from lakehouse.secrets import read_secret
 from tests.sources.support import NOBODY, Setup
 
@@ -57,3 +58,15 @@ def test_secrets_manager_out_of_reach_is_transient(setup: Setup, monkeypatch: py
 
     with pytest.raises(SourceUnavailable):
         read_secret(setup.secret("kafka"), ["api_key"])
+
+
+def test_a_missing_region_is_a_mistake_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("lakehouse.secrets.region", lambda: None)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="received no Region") as refused:
+        read_secret("lakehouse/any", ["token"])
+    assert "AWS_REGION" in refused.value.hint

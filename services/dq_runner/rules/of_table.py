@@ -61,8 +61,8 @@ def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
             rule,
             "error",
             observed="no such table",
-            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the {len(known)} tables that "
-            "were found: correct the name, or include the table in config/dq_platform.yaml",
+            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the tables that were "
+            f"found ({len(known)}): correct the name, or include the table in config/dq_platform.yaml",
         )
         for entry in config.declared
         if not any(matches_table(entry.table, name) for name in known)

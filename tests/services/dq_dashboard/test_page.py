@@ -252,6 +252,15 @@ def test_an_incomplete_run_and_its_notes_are_said(memory: Memory, page: Page) ->
     assert "no time was left" in words(app)
 
 
+def test_how_a_run_is_to_be_read_stands_below_its_results(memory: Memory, page: Page) -> None:
+    memory.add(report([failed(1)], TODAY, notes=("a mute has ended",), remarks=("credits are an estimate",)))
+    app = page()
+    said = [each.value for each in app.text]
+    assert said.index("a mute has ended") < said.index("credits are an estimate")
+    [notes] = [each for each in app.expander if each.label == "Notes of the run"]
+    assert [each.value for each in notes.text] == ["credits are an estimate"]
+
+
 def test_a_verdict_that_is_none_is_named_and_hides_no_other(memory: Memory, page: Page) -> None:
     memory.judge("silver.orders", TODAY, [rule(passed=False)])
     key, _ = verdict_object("silver.orders", TODAY + timedelta(minutes=5))

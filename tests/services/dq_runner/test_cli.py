@@ -106,6 +106,49 @@ def test_what_cannot_be_checked_and_what_is_wrong_with_a_command_are_told_apart(
     assert left.value.code == cli.USAGE
 
 
+def test_a_day_to_come_is_refused_before_anything_is_asked(
+    dq: Commands, snow: Snow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snow.table("GOODS", f"('a', 1, '{yesterday()}')")
+    assert dq("run", "--date", "2999-01-01") == cli.USAGE
+    assert "received the day 2999-01-01, expected" in capsys.readouterr().err
+    assert dq("run", "--date", str(datetime.now(UTC).date())) == cli.HELD
+
+
+def test_the_name_that_was_meant_is_said(
+    dq: Commands, snow: Snow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("A", "B", "C", "D", "E", "F", "PAYMENTS"):
+        snow.table(name, f"('a', 1, '{yesterday()}')")
+    assert dq("explore", "payment") == cli.USAGE
+    assert "there are: SALES.PUBLIC.PAYMENTS\n" in capsys.readouterr().err
+
+
+def test_one_of_a_thing_is_not_called_many(
+    dq: Commands, snow: Snow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snow.table("GOODS", f"('a', 1, '{yesterday()}')")
+    dq("discover")
+    assert "to be checked: 1 of 2 tables; 3 queries" in capsys.readouterr().out
+    dq("run", "--table", "GOODS")
+    assert "of 1 table: " in capsys.readouterr().out
+    dq("rules", "check")
+    assert "1 rule in 1 entry, 0 mutes" in capsys.readouterr().out
+
+
+def test_without_its_packages_the_command_says_what_to_activate() -> None:
+    bare = subprocess.run(
+        [sys.executable, "-S", str(REPO / "scripts" / "dq.py"), "rules", "check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert (bare.returncode, bare.stdout) == (cli.USAGE, "")
+    assert "source .venv/bin/activate" in bare.stderr
+    assert "Traceback" not in bare.stderr
+
+
 def test_discover_says_what_is_checked_and_what_is_not(
     dq: Commands, snow: Snow, capsys: pytest.CaptureFixture[str]
 ) -> None:

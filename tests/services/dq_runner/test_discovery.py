@@ -163,7 +163,7 @@ def test_a_table_that_cannot_be_asked_hides_no_other(snow: Snow, checked: Runs) 
     assert "grant the role SELECT" in error.message
     assert rows_of(report, "GOOD", "passed")
     assert report.run.status == "incomplete"
-    assert any("OLD" in note for note in report.run.notes)
+    assert any("OLD" in remark for remark in report.run.remarks)
 
 
 def test_a_database_that_cannot_be_read_is_reported(snow: Snow, checked: Runs) -> None:

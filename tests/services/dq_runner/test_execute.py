@@ -162,10 +162,10 @@ def test_credits_that_are_used_up_end_a_run(snow: Snow, checked: Runs) -> None:
     skipped = {row.table for row in report.results if row.status == "skipped"}
     assert "C" in skipped
     [reason] = {row.message for row in report.results if row.status == "skipped"}
-    assert reason == "not tried: the run's budget of 1 credits was used up"
+    assert reason == "not tried: the run's budget of 1 credit was used up"
     assert report.run.status == "incomplete"
     assert report.run.credits > Decimal(1)
-    assert any("estimate" in note for note in report.run.notes)
+    assert any("estimate" in note for note in report.run.remarks)
 
 
 def test_time_that_is_used_up_ends_a_run_with_what_was_checked(snow: Snow, checked: Runs) -> None:

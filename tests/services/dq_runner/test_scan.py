@@ -77,7 +77,7 @@ def test_a_window_without_rows_passes_what_counts_rows_and_says_so(cursor: Any) 
         assert (result.status, result.rows, result.failed_rows, result.share) == ("passed", 0, 0, 0)
         assert result.observed == "no rows to look at"
     assert (few.status, few.value) == ("passed", 0)
-    assert (volume.status, volume.observed, volume.expected) == ("failed", "0 rows", "at least 1 rows")
+    assert (volume.status, volume.observed, volume.expected) == ("failed", "0 rows", "at least 1 row")
     assert (fresh.status, fresh.observed) == ("failed", "no row since 2026-10-24")
 
 
@@ -384,7 +384,7 @@ def test_a_table_without_a_date_has_no_yesterday() -> None:
         (Answer(failure="000604: statement timeout"), "error", "000604: statement timeout"),
         (Answer(failure="no time left", skipped=True), "skipped", "no time left"),
         (Answer(rows=[]), "error", "received 0 rows, expected one with M1"),
-        (Answer(rows=[{"ROWS": 1}]), "error", "received 1 rows, expected one with M1"),
+        (Answer(rows=[{"ROWS": 1}]), "error", "received 1 row, expected one with M1"),
         (Answer(rows=[{"ROWS": 1, "M1": 2}]), "error", "an answer that cannot be: 2 failed rows of 1"),
         (Answer(rows=[{"ROWS": 1, "M1": None}]), "error", "an answer that cannot be: "),
         (Answer(rows=[{"ROWS": 1, "M1": float("nan")}]), "error", "an answer that cannot be: "),
