@@ -42,18 +42,17 @@ class Asked:
     tables: tuple[str, ...] = ()
 
     def window(self, at: datetime) -> Window:
-        """The rows of the day, or of the day before ``at`` (UTC). Raises UsageError where the day is still to come."""
-        if self.day is not None and self.day > (today := at.astimezone(UTC).date()):
-            raise UsageError(
-                f"received the day {self.day}, expected {today} (today, UTC) or earlier",
-                hint="look whether the year is right; no rows of that day can be there yet",
-            )
+        """The rows of the day, or of the day before ``at`` (UTC). Raises UsageError for a day that is yet to come."""
         if self.whole:
             return Window()
         midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         if self.day is None:
             return Window(midnight - timedelta(days=1), midnight)
         start = datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
+        if start > midnight:
+            raise UsageError(
+                f"received the day {self.day}, expected {midnight:%Y-%m-%d} (UTC) or an earlier one"
+            )
         return Window(start, start + timedelta(days=1))
 
 

@@ -110,8 +110,13 @@ def _of(column: Column, table: Table, siblings: Siblings, few: int) -> Found:
         yield from _text(named, few)
     if column.family in ("date", "timestamp") and not _AHEAD & set(named):
         yield "not_in_future", {}
-    if column.family in _NUMBERS and _AMOUNTS & set(named) and not _SIGNED & set(named) and named[-1] != "ID":
+    if column.family in _NUMBERS and _is_amount(named):
         yield "range", {"min": 0}
+
+
+def _is_amount(named: tuple[str, ...]) -> bool:
+    each = {*named, *map(singular, named)}
+    return bool(_AMOUNTS & each) and not _SIGNED & each and named[-1] != "ID"
 
 
 def _key(column: Column, named: tuple[str, ...], table: Table, siblings: Siblings) -> Found:

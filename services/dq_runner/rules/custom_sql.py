@@ -68,6 +68,8 @@ def parsed(text: str) -> exp.Query:
         raise ValueError(f"one SELECT, not {root.key.upper()}")
     _prove(root)
     _require_places(root)
+    if _has_one_value(root) and len(root.expressions) != 1 and not root.args.get("having"):
+        raise ValueError("one aggregate, which counts rows, or rows that are listed: this always has one row")
     return root
 
 
@@ -91,7 +93,7 @@ def on(text: str, table: TableName, window: str) -> Statement:
             rows = f"SELECT * FROM {names.full_name(table)} AS {names.ALIAS} WHERE {window}"
             kept = {name: node.args.get(name) for name in ("alias", "joins", "pivots", "sample")}
             node.replace(exp.Subquery(this=sqlglot.parse_one(rows, read=_DIALECT), **kept))
-    return Statement(_text(root), _counts(root))
+    return Statement(_text(root), _has_one_value(root) and len(root.expressions) == 1)
 
 
 def _name(node: exp.Table, table: TableName) -> None:
@@ -176,12 +178,17 @@ def _problems(node: exp.Expr) -> Iterator[str]:
         yield "a stage"
 
 
-def _counts(root: exp.Query) -> bool:
-    """Whether a statement has one row with one aggregate."""
-    if not isinstance(root, exp.Select) or root.args.get("group") or len(root.expressions) != 1:
+def _has_one_value(root: exp.Query) -> bool:
+    """Whether a statement has one row whatever there is: of aggregates, or of queries within it."""
+    if not isinstance(root, exp.Select) or root.args.get("group"):
         return False
-    (chosen,) = root.expressions
-    return any(not found.find_ancestor(exp.Window, exp.Subquery) for found in chosen.find_all(exp.AggFunc))
+    if root.args.get("from_") is None:
+        return root.args.get("where") is None
+    return any(
+        not found.find_ancestor(exp.Window, exp.Subquery)
+        for chosen in root.expressions
+        for found in chosen.find_all(exp.AggFunc)
+    )
 
 
 def _text(root: exp.Expr) -> str:

@@ -25,7 +25,8 @@ READS = [
     "SELECT * FROM {rows} WHERE 'x; DROP TABLE y' = a -- DELETE\n",
     "SELECT /* ; DELETE FROM x */ 1 FROM {table};",
     "SELECT a:b.c::STRING FROM {rows} QUALIFY ROW_NUMBER() OVER (PARTITION BY a ORDER BY b) = 1",
-    "SELECT IFF(a, b, c), ZEROIFNULL(a), TO_NUMBER(a), DIV0(a, b), HASH(a), LISTAGG(a, ',') FROM {rows}",
+    "SELECT IFF(a, b, c), ZEROIFNULL(a), TO_NUMBER(a), DIV0(a, b), HASH(a) FROM {rows}",
+    "SELECT a, LISTAGG(b, ',') FROM {rows} GROUP BY a",
 ]
 ACTS = [
     "",
@@ -114,11 +115,21 @@ def test_what_is_taken_is_one_query_to_the_parser_again(parts: list[str]) -> Non
         ("SELECT COUNT(*) FROM {rows} GROUP BY a", False),
         ("SELECT COUNT(*) OVER (PARTITION BY a) FROM {rows}", False),
         ("SELECT (SELECT MAX(b) FROM {table}) FROM {rows}", False),
-        ("SELECT MAX(a), MIN(a) FROM {rows}", False),
+        ("SELECT MAX(a), MIN(a) FROM {rows} HAVING COUNT(*) > 100", False),
+        ("SELECT (SELECT COUNT(*) FROM {rows}) - (SELECT COUNT(*) FROM {table})", True),
+        ("SELECT 'none' WHERE NOT EXISTS (SELECT 1 FROM {rows})", False),
     ],
 )
 def test_a_statement_of_one_aggregate_counts(text: str, counts: bool) -> None:
     assert custom_sql.on(text, HOSTILE, "TRUE").counts is counts
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT COUNT(*), MAX(a) FROM {rows}", "SELECT 1, (SELECT COUNT(*) FROM {rows})"]
+)
+def test_a_statement_that_has_one_row_whatever_there_is_lists_nothing(text: str) -> None:
+    with pytest.raises(ValueError, match="one aggregate, which counts rows, or rows that are listed"):
+        custom_sql.parsed(text)
 
 
 TABLE = local.table("T", {"STATUS": "TEXT", "lower": "TEXT", 'q"t': "INTEGER"})

@@ -7,9 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from dq_runner.report import LATEST, Report
 from dq_runner.runner import Asked, Settings, run
 from lakehouse import store
+from lakehouse.errors import UsageError
 from tests.services.dq_runner.conftest import AT, PLATFORM, Runs, Snow, configured, place, rows_of
 
 RULES = """
@@ -42,6 +45,12 @@ def test_a_run_finds_tables_checks_them_and_counts_what_it_asked(snow: Snow, che
     assert {query["tag"]["table"] for query in asked} >= {"SALES.PUBLIC.GOODS", "SALES.PUBLIC.OTHERS"}
     assert report.run.started_at == AT
     assert Decimal(0) < sum(row.credits for row in report.tables) <= report.run.credits
+
+
+def test_a_day_that_is_yet_to_come_has_nothing_to_hold(snow: Snow, checked: Runs) -> None:
+    with pytest.raises(UsageError, match=r"received the day 2026-11-30, expected 2026-11-29 \(UTC\)"):
+        checked(asked=Asked(day=date(2026, 11, 30)))
+    assert snow.asked("a-run") == []
 
 
 def test_a_statement_is_in_the_report_where_somebody_has_to_look_into_it(snow: Snow, checked: Runs) -> None:
