@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -28,6 +29,12 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     return {**given, **running().exports}
 
 
+def is_taken(port: int) -> bool:
+    """Whether a program listens there already."""
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Becomes the server: Ctrl-C and signals reach it, and its exit code is this one's."""
     parser = argparse.ArgumentParser(prog="python -m local.dq_dashboard", description=__doc__)
@@ -38,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServiceError as problem:
         print(
             f"{problem}\nOr set S3_DQ_REPORTS_BUCKET and LAKE_BUCKET to buckets of an account.",
+            file=sys.stderr,
+        )
+        return 1
+    if is_taken(port):
+        print(
+            f"port {port} of the loopback is taken, by another page or program.\nWhat to do: end that, or take "
+            f"another port: make dq-dashboard PORT={port + 10}",
             file=sys.stderr,
         )
         return 1

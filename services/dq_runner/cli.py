@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_json({"error": _error_json(error)})
         return USAGE if isinstance(error, ConfigError | UsageError) else NOT_CHECKED
     except KeyboardInterrupt:
+        say("\ndq: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -168,6 +169,11 @@ def _default_config() -> Path:
 
 def _run(arguments: argparse.Namespace) -> int:
     config, settings = read_config(arguments.config), read_settings(os.environ)
+    if arguments.out is not None and not arguments.out.parent.is_dir():
+        raise UsageError(
+            f"{arguments.out}: received no folder {arguments.out.parent}, expected one that is there",
+            hint="give another file by --out",
+        )
     now = datetime.now(UTC)
     words = sys.stderr if arguments.json else sys.stdout
     asked = Asked(arguments.date, arguments.whole, tuple(arguments.table))
@@ -381,7 +387,7 @@ def _known_report(place: str | None) -> Report:
     if place is None and not bucket:
         raise UsageError(
             "received neither --report nor S3_DQ_REPORTS_BUCKET, expected a report that knows the rule",
-            hint="scripts/dq.py run --out report.json makes one",
+            hint="set S3_DQ_REPORTS_BUCKET, or give the file of scripts/dq.py run --out report.json by --report",
         )
     uri = place or f"s3://{bucket}/{LATEST}"
     body = Path(uri).read_bytes() if place and Path(uri).exists() else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from streamlit import config
 
 from local import dq_dashboard
@@ -150,3 +152,13 @@ def test_the_page_runs_on_what_the_image_holds(tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_port_that_is_taken_is_said_with_another(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_DQ_REPORTS_BUCKET", "any")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert dq_dashboard.main(["--port", str(port)]) == 1
+    assert f"make dq-dashboard PORT={port + 10}" in capsys.readouterr().err

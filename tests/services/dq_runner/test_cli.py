@@ -115,6 +115,14 @@ def test_a_day_to_come_is_refused_before_anything_is_asked(
     assert dq("run", "--date", str(datetime.now(UTC).date())) == cli.HELD
 
 
+def test_a_report_that_could_not_be_written_costs_no_query(
+    dq: Commands, snow: Snow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dq("run", "--out", str(tmp_path / "nowhere" / "report.json")) == cli.USAGE
+    assert "received no folder" in capsys.readouterr().err
+    assert snow.admin.queries() == []
+
+
 def test_the_name_that_was_meant_is_said(
     dq: Commands, snow: Snow, capsys: pytest.CaptureFixture[str]
 ) -> None:
