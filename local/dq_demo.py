@@ -48,8 +48,6 @@ from local.supervisor import ServiceError, Supervisor
 CONFIG = REPO / "local" / "samples" / "dq"
 SERVICES = ["aws", "snowflake"]
 PAGE_SECONDS = 40
-#: A day ago there were none.
-NO_ORDERS = {"exclude": Selection(tables=(dq_tables.ORDERS,))}
 #: What is no flaw: the rule holds.
 HELD = "passed"
 
@@ -74,9 +72,7 @@ def dq_demo(state: Path, today: date, *, once: bool) -> int:
             forget(running, bucket)
             say(f"{dq_history.write(bucket, made, sample, at)} days in s3://{bucket}/reports/measures/")
         with clock.step("The runner, a day ago: no flaws but old ones"):
-            before = check(
-                read_config(CONFIG).model_copy(update=NO_ORDERS), at - timedelta(days=1), environment
-            )
+            before = check(without_orders(read_config(CONFIG)), at - timedelta(days=1), environment)
             old = [flaw for flaw in made.flaws if flaw.is_old]
             problems = [f"a day ago: {line}" for line in differences(before, old)]
         with clock.step("Yesterday's rows come, and the orders"):
@@ -234,6 +230,12 @@ def let_flaws_come(running: Stack, made: Shop, sample: OrderRows) -> None:
         load_orders(admin, sample, Path(folder))
         dq_tables.seed_day(cursor, made, Path(folder))
     admin.fault(match=r'COUNT[\s\S]+"LEDGER"', kind="slow", delay_s=600, times=0)
+
+
+def without_orders(config: Config) -> Config:
+    """The settings of a day ago, when there were no orders."""
+    declared = tuple(entry for entry in config.declared if entry.table != dq_tables.ORDERS)
+    return config.model_copy(update={"exclude": Selection(tables=(dq_tables.ORDERS,)), "declared": declared})
 
 
 def forget(running: Stack, bucket: str) -> None:

@@ -85,7 +85,7 @@ def discover(
         except StatementFailed as error:
             found.unread.add(database)
             found.findings.append(not_checked(TableName(database, "INFORMATION_SCHEMA", "TABLES"), error))
-    meant = [table for table in found.known.values() if _is_meant(table, config, only)]
+    meant = [table for table in found.known.values() if is_meant(table, config, only)]
     _refuse_unknown(only, meant, found)
     for table in sorted(meant, key=lambda one: one.name):
         _sort_in(_dated(table, config, found), found, whole or is_whole(table, config))
@@ -214,7 +214,8 @@ def family(type_: str, scale: int | None) -> Family:
     return _FAMILIES.get(type_, "other")
 
 
-def _is_meant(table: Table, config: Config, only: Collection[str]) -> bool:
+def is_meant(table: Table, config: Config, only: Collection[str] = ()) -> bool:
+    """Whether the settings have a table looked at, by its kind and its names."""
     kinds = {"table": True, "view": config.views, "transient": config.transient}
     return kinds[table.kind] and config.means(table.name) and _within(table.name, only)
 

@@ -12,7 +12,7 @@ from dq_runner.anomalies import anomaly_results
 from dq_runner.aws import told
 from dq_runner.before import read_before
 from dq_runner.config import Config
-from dq_runner.discovery import ACTIVE, Found, discover, fallen_silent, recent_rows
+from dq_runner.discovery import ACTIVE, Found, discover, fallen_silent, is_meant, recent_rows
 from dq_runner.execute import Budget, Checked, Job, execute
 from dq_runner.history import Series, day_of, past
 from dq_runner.model import Measures, Result, Table, TableName, Window
@@ -170,7 +170,8 @@ def _checked(task: _Task, series: Series, tell: Callable[[Checked], None]) -> tu
     for one in _not_looked_at(task, found, before, {each.table.name for each in checked}):
         checked.append(one)
         tell(one)
-    entries = [] if task.asked.tables else task.told(unmatched(config, found.known))
+    meant = [table.name for table in found.known.values() if is_meant(table, config)]
+    entries = [] if task.asked.tables else task.told(unmatched(config, meant))
     results = [result for one in checked for result in one.results] + entries
     idle_lines = [] if task.asked.tables else idle(config, found.known, results, task.today)
     ran = Ran(

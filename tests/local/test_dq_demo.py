@@ -206,7 +206,7 @@ def test_the_runner_finds_every_flaw_and_nothing_else(
     demo: Demo, made: Shop, sample: OrderRows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = read_config(dq_demo.CONFIG)
-    yesterday = config.model_copy(update=dq_demo.NO_ORDERS)
+    yesterday = dq_demo.without_orders(config)
     before = dq_demo.check(yesterday, AT - timedelta(days=1), demo.environment)
     assert dq_demo.differences(before, [flaw for flaw in made.flaws if flaw.is_old]) == []
     dq_demo.let_flaws_come(demo.running, made, sample)

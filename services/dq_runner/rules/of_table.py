@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 
@@ -53,19 +53,20 @@ def _is_off(rule: Rule, line: Off) -> bool:
     return line.rule in ("*", rule.kind) and any(matches(line.column, name) for name in rule.columns)
 
 
-def unmatched(config: Config, known: Mapping[TableName, Table]) -> list[Result]:
-    """An error for each declared rule that is for none of the tables that were found: nothing was checked."""
+def unmatched(config: Config, meant: Collection[TableName]) -> list[Result]:
+    """An error for each declared rule that is for none of the tables that are looked at: nothing was checked."""
     found = {
         (entry.table, rule.title): Result(
             _pattern_name(entry.table),
             rule,
             "error",
             observed="no such table",
-            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the tables that were "
-            f"found ({len(known)}): correct the name, or include the table in config/dq_platform.yaml",
+            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the tables that are looked at "
+            f"({len(meant)}): correct the name, or have config/dq_platform.yaml include the table (and its kind: views, "
+            "transient)",
         )
         for entry in config.declared
-        if not any(matches_table(entry.table, name) for name in known)
+        if not any(matches_table(entry.table, name) for name in meant)
         for rule in entry.made()
     }
     return list(found.values())

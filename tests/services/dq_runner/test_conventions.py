@@ -205,12 +205,12 @@ def test_a_rule_of_no_table_is_an_error_of_its_own() -> None:
     off = {"table": "A.B.*", "off": [{"rule": "range", "column": "X", "reason": "refunds are negative"}]}
     wrong = {"table": "DB.PUBLIC.ORDRES", "owner": "me", "rules": rules}
     config = settings(wrong, wrong, {"table": "*.*.ORDERS", "rules": rules}, off)
-    found = unmatched(config, {ORDERS.name: ORDERS})
+    found = unmatched(config, [ORDERS.name])
     assert [result.rule.title for result in found] == ["row_count()", "not_null(A)", "not_null(B)"]
     assert {(result.status, str(result.table), result.rule.owner) for result in found} == {
         ("error", "DB.PUBLIC.ORDRES", "me")
     }
-    assert "means none of the tables that were found (1)" in found[0].message
+    assert "means none of the tables that are looked at (1)" in found[0].message
 
 
 # Mutes -------------------------------------------------------------------------------------------------------------

@@ -53,6 +53,23 @@ def test_a_day_that_is_yet_to_come_has_nothing_to_hold(snow: Snow, checked: Runs
     assert snow.asked("a-run") == []
 
 
+def test_rules_of_a_table_that_the_settings_leave_out_are_no_pass(snow: Snow, checked: Runs) -> None:
+    snow.table("TMP_GOODS", "('a', 1, '2026-11-28 10:00:00')")
+    snow.do("CREATE VIEW SALES.PUBLIC.GOODS AS SELECT * FROM SALES.PUBLIC.TMP_GOODS")
+    rules = RULES + "  - {table: SALES.PUBLIC.TMP_GOODS, rules: [{kind: row_count, min: 1}]}\n"
+    platform = PLATFORM + 'exclude: {tables: ["TMP_*"]}\n'
+    report = checked(platform, rules)
+    assert report.run.status == "incomplete"
+    said = {(row.table, row.rule): row.message for row in report.results if row.status == "error"}
+    assert set(said) == {
+        ("GOODS", "not_null(ID)"),
+        ("GOODS", "range(AMOUNT)"),
+        ("TMP_GOODS", "row_count()"),
+    }
+    assert all("have config/dq_platform.yaml include the table" in words for words in said.values())
+    assert not rows_of(checked(platform + "views: true\n", RULES), "GOODS", "error")
+
+
 def test_a_statement_is_in_the_report_where_somebody_has_to_look_into_it(snow: Snow, checked: Runs) -> None:
     snow.table("GOODS", "(NULL, 1, '2026-11-28 10:00:00')")
     rows = rows_of(checked(rules=RULES), "GOODS")
