@@ -61,9 +61,9 @@ def unmatched(config: Config, meant: Collection[TableName]) -> list[Result]:
             rule,
             "error",
             observed="no such table",
-            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the tables that are looked at "
-            f"({len(meant)}): correct the name, or have config/dq_platform.yaml include the table (and its kind: views, "
-            "transient)",
+            message=f"config/dq_rules/ declares it for {entry.table}, which means none of the tables that are looked "
+            f"at ({len(meant)}): correct the name, or have config/dq_platform.yaml include the table (and its kind: "
+            "views, transient)",
         )
         for entry in config.declared
         if not any(matches_table(entry.table, name) for name in meant)
