@@ -214,8 +214,8 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
             made = apart
             answers, failure = _answers(session, job, made)
     if failure is not None and failure.is_of_part:
-        made = made.rule_by_rule()
-        answers, failure = _answers(session, job, made, by_rule=True)
+        made = made.divided()
+        answers, failure = _answers(session, job, made, is_divided=True)
     if failure is not None:
         return Checked(table, window, [not_checked(table.name, failure)])
     measures = made.measures(answers)
@@ -227,10 +227,10 @@ def _check(session: Session, job: Job, table: Table) -> Checked:
 
 
 def _answers(
-    session: Session, job: Job, made: Plan, *, by_rule: bool = False
+    session: Session, job: Job, made: Plan, *, is_divided: bool = False
 ) -> tuple[dict[int, Answer], StatementFailed | None]:
     """The answers to a plan's queries; the failure of its first scan, without which there is no sense in the others, or
-    of one whose rules are to be asked one by one.
+    of one that is to be divided.
     """
     answers: dict[int, Answer] = {}
     for number, query in enumerate(made.queries):
@@ -240,7 +240,7 @@ def _answers(
         try:
             answers[number] = session.ask(query.sql, about=str(made.table.name), scan=True)
         except StatementFailed as error:
-            if number == 0 or (query.is_scan and error.is_of_part and not by_rule):
+            if number == 0 or (query.is_scan and error.is_of_part and not is_divided):
                 return {}, error
             told = f"{error}. What to do: {error.hint}"
             answers[number] = Answer(failure=told, query_id=error.query_id, seconds=error.seconds)

@@ -83,14 +83,16 @@ class Plan:
     def extra(self) -> tuple[Query, ...]:
         return tuple(query for query in self.queries if not query.is_scan)
 
-    def rule_by_rule(self) -> Plan:
-        """The same questions with a query for the measures and one for each rule: what one of them cannot be asked
-        then keeps no other from its verdict.
+    def divided(self) -> Plan:
+        """The same questions with a query of its own for each rule that may fail for a value or a collation: such a
+        rule then keeps no other from its verdict. What is left are counts that no value can make fail.
         """
         queries: list[Query] = []
         places: dict[str, int] = {}
         measured = [name for pair in self.measured.values() for name in pair if name]
-        groups = [["ROWS", "NEWEST", *measured], *(check.needs for check in self.checks)]
+        alone = [check.needs for check in self.checks if _may_fail(check.rule)]
+        safe = [need for check in self.checks if not _may_fail(check.rule) for need in check.needs]
+        groups = [["ROWS", "NEWEST", *measured, *safe], *alone]
         for needs in groups:
             for number, query in enumerate(self.queries):
                 own = {need for need in needs if self.places.get(need) == number and need not in places}
@@ -141,6 +143,10 @@ class Plan:
             credits=answer.credits,
             **vars(_verdict(check, asked)),
         )
+
+
+def _may_fail(rule: Rule) -> bool:
+    return rule.kind in ("regex", "referential", "custom_sql") or "where" in rule.params
 
 
 def sampled(result: Result, answer: Answer) -> Result:

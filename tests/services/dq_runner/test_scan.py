@@ -81,7 +81,7 @@ def test_a_window_without_rows_passes_what_counts_rows_and_says_so(cursor: Any) 
     assert (fresh.status, fresh.observed) == ("failed", "no row since 2026-10-24")
 
 
-def test_a_query_for_each_rule_says_what_the_scan_says(cursor: Any) -> None:
+def test_a_divided_scan_says_what_the_scan_says(cursor: Any) -> None:
     rows = [
         order(1, AMOUNT=Decimal(-1)),
         order(1, STATUS=None),
@@ -95,15 +95,18 @@ def test_a_query_for_each_rule_says_what_the_scan_says(cursor: Any) -> None:
         declared("unique", "ID", "STATUS"),
         declared("range", "AMOUNT", min=0),
         declared("freshness", max_hours=Decimal(1)),
+        declared("regex", "STATUS", pattern="P.*"),
+        declared("not_null", "STATUS", where="AMOUNT > 0"),
         declared("custom_sql", name="own", max_share=Decimal("0.1"), sql="SELECT 1 FROM {rows}"),
     ]
     local.create(cursor, ORDERS, rows)
     together = plan(ORDERS, rules, YESTERDAY, AT, {ORDERS.name: ORDERS})
-    apart = together.rule_by_rule()
+    apart = together.divided()
     found, again = (each.judge(local.ask(cursor, each)) for each in (together, apart))
     assert [one.failed_rows for one in found[:2]] == [1, 1]
     assert [replace(one, sql="") for one in again] == [replace(one, sql="") for one in found]
-    assert len(apart.queries) == 1 + len(rules)
+    # The window, the whole table, a key of two columns, SQL, and the two rules that may fail.
+    assert len(apart.queries) == 6
     assert apart.measures(local.ask(cursor, apart)) == replace(
         together.measures(local.ask(cursor, together)), sql=apart.queries[0].sql
     )
