@@ -135,7 +135,7 @@ def _not_in_future(draft: Draft, rule: Rule) -> Check:
         rule,
         rows,
         f"{sql.column(column.name)} > {draft.moment(last, column)}",
-        f"not after {moment} UTC",
+        f"no time after {moment} UTC",
     )
 
 
@@ -177,7 +177,7 @@ def _regex(draft: Draft, rule: Rule) -> Check:
     # Snowflake matches the whole value.
     broken = f"NOT REGEXP_LIKE({sql.column(column.name)}, {sql.text(pattern)})"
     return _broken_by(
-        draft, rule, draft.rows(rule), broken, rule.params.get("said", f"of the form {pattern}")
+        draft, rule, draft.rows(rule), broken, rule.params.get("said", f"text of the form {pattern}")
     )
 
 
@@ -236,7 +236,7 @@ def _referential(draft: Draft, rule: Rule) -> Check:
     others = [column_of(parent, name, *COMPARED) for name in rule.params["to_columns"]]
     for column, other in zip(columns, others, strict=True):
         _require_like(column, other, parent)
-    expected = f"found in {parent.name} ({', '.join(other.name for other in others)})"
+    expected = f"a key that is in {parent.name} ({', '.join(other.name for other in others)})"
     if rule.origin == "convention" and not draft.apart:
         return _found_by_join(draft, rule, columns[0], parent, others[0], expected)
     return _found_by_query(draft, rule, columns, parent, others, expected)
