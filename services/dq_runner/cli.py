@@ -187,7 +187,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(body.decode())
     for line in closing(report):
         say(line, file=words)
-    for place in _places(arguments, settings.bucket):
+    for place in _places(asked.unpublished(now), settings.bucket, arguments.out):
         say(place, file=words)
     return _EXITS[report.run.status]
 
@@ -253,13 +253,13 @@ def _queries(count: int) -> str:
     return counted(count, "query", "queries")
 
 
-def _places(arguments: argparse.Namespace, bucket: str | None) -> list[str]:
+def _places(unpublished: str, bucket: str | None, file: Path | None) -> list[str]:
     published = []
-    if bucket is not None and not arguments.table:
+    if unpublished:
+        published = [f"not published: {unpublished}"]
+    elif bucket is not None:
         published = [f"report: s3://{bucket}/{LATEST}"]
-    elif arguments.table:
-        published = ["not published: a part of the tables would pass for the whole"]
-    return [*published, *([f"report: {arguments.out}"] if arguments.out else [])]
+    return [*published, *([f"report: {file}"] if file else [])]
 
 
 def _write(path: Path, body: bytes) -> None:

@@ -55,6 +55,14 @@ class Asked:
             )
         return Window(start, start + timedelta(days=1))
 
+    def unpublished(self, at: datetime) -> str:
+        """Why a report of this is not published; empty where it is."""
+        if self.tables:
+            return "a part of the tables would pass for the whole"
+        if self.day is not None and self.day != at.astimezone(UTC).date() - timedelta(days=1):
+            return "reports are of the day before their run: another one would stand in place of the latest"
+        return ""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -88,7 +96,7 @@ def run(
     """Check what is asked for and publish the report; ``tell`` hears of each table as it is done.
 
     ``at``: the moment of the run, from which windows and ages are taken; ``seconds``: what there is, where that is less
-    than limits.seconds. A part of the tables (``asked.tables``) is not published: it would pass for the whole.
+    than limits.seconds. What is ``unpublished`` is returned and nothing more.
 
     Raises CredentialsError, NoWarehouse, SourceUnavailable where nothing could be checked; what S3 says where earlier
     reports cannot be read or this one not be written.
@@ -125,7 +133,7 @@ class _Task:
 
     @property
     def is_published(self) -> bool:
-        return self.settings.bucket is not None and not self.asked.tables
+        return self.settings.bucket is not None and not self.asked.unpublished(self.at)
 
     @property
     def bucket(self) -> str:

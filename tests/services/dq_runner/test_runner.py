@@ -127,12 +127,16 @@ def test_a_day_is_asked_for_or_everything(snow: Snow, checked: Runs) -> None:
     assert [(row.rows, row.window_from) for row in checked(asked=Asked(whole=True)).tables] == [(3, None)]
 
 
-def test_a_part_of_the_tables_is_not_published(
-    snow: Snow, signed_in: dict[str, str], reports: str, tmp_path: Path
+@pytest.mark.parametrize(
+    "asked",
+    [Asked(tables=("GOODS",)), Asked(day=date(2026, 11, 3)), Asked(day=date(2026, 11, 29))],
+    ids=["a part of the tables", "an earlier day", "today"],
+)
+def test_what_would_pass_for_the_latest_report_is_not_published(
+    asked: Asked, snow: Snow, signed_in: dict[str, str], reports: str, tmp_path: Path
 ) -> None:
     snow.table("GOODS", "('a', 1, '2026-11-28 10:00:00')")
     settings = Settings(place(snow), bucket=reports)
-    asked = Asked(tables=("GOODS",))
     assert run(configured(tmp_path), settings, at=AT, run_id="a-part", asked=asked).summary.tables == 1
     assert list(store.keys(f"s3://{reports}/")) == []
 
