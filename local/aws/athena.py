@@ -52,9 +52,32 @@ class Worker:
     def __init__(self, env: Callable[[], dict[str, str]]):
         self._env = env
         self._process: subprocess.Popen[str] | None = None
+        self._request: Record | None = None
+        self._lock = threading.Lock()
 
-    def run(self, request: Record) -> Record | None:
-        """The worker's answer; None where the process ended without one (it was killed, or died)."""
+    def run(self, request: Record, is_wanted: Callable[[], bool]) -> Record | None:
+        """The worker's answer; None where there is none: the request was not wanted any more when its turn came, or
+        the process was killed, or died.
+        """
+        with self._lock:
+            if not is_wanted():
+                return None
+            self._request, process = request, self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()
+        line = process.stdout.readline()
+        with self._lock:
+            self._request = None
+        if not line:
+            process.wait()
+            return None
+        answer: Record = json.loads(line)
+        return answer
+
+    def _started(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "local.aws.athena_worker"],
@@ -63,20 +86,13 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            process.wait()
-            return None
-        answer: Record = json.loads(line)
-        return answer
+        return self._process
+
+    def stop(self, folder: str) -> None:
+        """End the query of a folder, if it is this one that runs."""
+        with self._lock:
+            if self._request is not None and self._request["folder"] == folder:
+                self.kill()
 
     def kill(self) -> None:
         if self._process is not None:
@@ -200,7 +216,8 @@ class Athena:
             self._finish(execution, "CANCELLED", "Query cancelled by user")
             worker = self._running.get(id_)
         if worker is not None:
-            worker.kill()
+            # One whose turn comes only now finds that it is not wanted.
+            worker.stop(str(self.root / id_))
 
     def results(self, id_: str, start: int, size: int) -> Record:
         execution = self.execution(id_)
@@ -248,7 +265,8 @@ class Athena:
                     "parameters": execution["parameters"],
                     "database": (execution["database"] or "default").lower(),
                     "catalog": catalog(execution["account"], execution["region"]),
-                }
+                },
+                lambda: execution["state"] not in FINISHED,
             )
             with self._lock:
                 self._running.pop(id_, None)

@@ -237,6 +237,7 @@ def test_a_job_that_exceeds_its_time_is_cancelled(run: Run) -> None:
 
 def test_a_job_cancelled_by_hand_stays_cancelled(run: Run, emr: Emr) -> None:
     ran = run(
+        "import boto3\n"
         "client = boto3.client('emr-serverless', region_name=os.environ['AWS_REGION'])\n"
         f"client.cancel_job_run(applicationId='{emr.application}', jobRunId=os.environ['LAKEHOUSE_EMR_JOB_RUN_ID'])\n"
         "time.sleep(60)"

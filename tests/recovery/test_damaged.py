@@ -109,6 +109,7 @@ def test_a_broken_file_in_silver(lake: Damaged) -> None:
     promotion(lake)
 
 
+@pytest.mark.proof
 def test_a_deleted_file_in_bronze_comes_from_landing(lake: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
     before = lake.rows_of(BRONZE)
     at = data_of(lake.uri(BRONZE))[0]
@@ -202,6 +203,7 @@ def test_a_newest_commit_that_is_gone_without_a_trace(lake: Damaged) -> None:
     assert lake.known(SILVER).version == lake.version(SILVER)
 
 
+@pytest.mark.proof
 def test_a_commit_that_is_lost_with_its_versions_makes_the_table_anew(
     lake: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:

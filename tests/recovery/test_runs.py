@@ -133,6 +133,7 @@ def test_a_discarded_run_leaves_silver_and_its_window_comes_again(
     assert world.known(ORDERS).watermark == at(4)
 
 
+@pytest.mark.proof
 def test_windows_that_overlap_are_discarded_together_and_no_row_is_lost(
     spark: SparkSession, reachable: str
 ) -> None:
