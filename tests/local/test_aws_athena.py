@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from local.aws.athena import Worker
 from local.aws.athena_worker import storage_options
 from tests.local.aws_server import bucket
 from tests.support import Aws, new_delta
@@ -361,6 +362,13 @@ def test_a_query_can_be_stopped(athena: Athena) -> None:
     assert athena.rows("SELECT 1") == [["1"]], "the next query has a worker"
     with pytest.raises(ClientError, match="Final query state: CANCELLED"):
         athena.client.get_query_results(QueryExecutionId=id_)
+
+
+def test_a_query_that_is_stopped_before_its_turn_reaches_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "local.aws.athena.subprocess.Popen", lambda *_, **__: pytest.fail("a process was started")
+    )
+    assert Worker(dict).run({"folder": "of the query"}, is_wanted=lambda: False) is None
 
 
 def test_a_new_version_of_a_table_is_seen_at_once(athena: Athena) -> None:
