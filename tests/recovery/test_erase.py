@@ -340,7 +340,6 @@ def test_an_erasure_that_is_killed_again_and_again_comes_to_its_end(
     assert "has been done already" in people.recover("erase", run, subject=subject)
 
 
-@pytest.mark.proof
 def test_an_account_goes_and_its_orders_stay_without_its_name(people: People) -> None:
     # As 18 characters, where the lake has 15.
     people.recover("erase", subject=f"salesforce:{max(erase._forms(ACME), key=len)}")
