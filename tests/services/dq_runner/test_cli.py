@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -51,6 +52,8 @@ def dq(snow: Snow, signed_in: dict[str, str], tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("SNOWFLAKE_PORT", str(snow.port))
     monkeypatch.setenv("SNOWFLAKE_PROTOCOL", "http")
     monkeypatch.delenv("S3_DQ_REPORTS_BUCKET", raising=False)
+    # Airflow, in tests that came before, has the root logger write to stdout: a command of its own knows nothing of it.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
     def command(*words: str) -> int:
         return cli.main([*words, "--config", str(tmp_path / "config")])
